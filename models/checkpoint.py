@@ -1,0 +1,124 @@
+"""Read official checkpoint files and load them strictly."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.registry import Network, fitting_models, model_entry
+
+# Where training programs put the state dict, in the order of trust: mmsegmentation and timm, PySlowFast, DeiT style.
+WRAPPER_KEYS = ("state_dict", "model_state", "model", "state_dict_ema")
+DATA_PARALLEL_PREFIX = "module."
+
+
+class CheckpointError(Exception):
+    """A checkpoint file cannot be used: unreadable, unsafe, or made for another network."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Return the state dict in an official file, whatever dictionary it is wrapped in.
+
+    Args:
+        path: A .safetensors file, or a file of torch.save (.pth, .pyth, .pt). The latter is a pickle and is read with
+            `weights_only=True`; argparse.Namespace, which image trainers save beside the weights, is the one class
+            allowed besides tensors and plain containers, because building one runs no code.
+
+    Raises:
+        CheckpointError: Missing, damaged or unsafe file, or no state dict in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors, or is damaged, and is not loaded: a pickle can run any code. "
+            f"Take the state dict out of it in a place you trust and save that alone. ({error})"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable torch checkpoint: {error}") from error
+    return _unwrap(content, path)
+
+
+def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, dict):
+        inner = next((content[key] for key in WRAPPER_KEYS if isinstance(content.get(key), dict)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(
+            f"{path} holds no state dict: looked for tensors by name at the top and under {', '.join(WRAPPER_KEYS)}"
+        )
+    return {str(key).removeprefix(DATA_PARALLEL_PREFIX): value for key, value in content.items()}
+
+
+def load_checkpoint(model: Network, path: str | Path) -> None:
+    """Load an official checkpoint file, or a .safetensors file, into `model`, strictly.
+
+    Raises:
+        CheckpointError: The file is unusable (see `read_checkpoint`), or its entries do not match the network's. The
+            message lists every missing, unexpected and wrongly shaped entry, says so when only the number of classes
+            differs, and names the variants of the same family that would take the file.
+    """
+    official = read_checkpoint(path)
+    wanted = model.state_dict()
+    label = model.name or type(model).__name__
+    try:
+        offered = model.remap_checkpoint(dict(official))
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} was not made for {label}: {error}.{_sibling_hint(model, official)}") from error
+    missing = [key for key in wanted if key not in offered]
+    unexpected = [key for key in offered if key not in wanted]
+    misshapen = [key for key in wanted if key in offered and wanted[key].shape != offered[key].shape]
+    if not (missing or unexpected or misshapen):
+        model.load_state_dict(offered, strict=True)
+        return
+    if not missing and not unexpected and (classes := _other_class_count(model, wanted, offered, misshapen)):
+        raise CheckpointError(
+            f"the head in {path} has {classes} classes and {label} has {model.config.num_classes}: "
+            f"build the network with num_classes={classes}"
+        )
+    lines = [f"{path} does not fit {label}:{_sibling_hint(model, official)}"]
+    lines += [f"  missing: {key} {tuple(wanted[key].shape)}" for key in missing]
+    lines += [f"  unexpected: {key} {tuple(offered[key].shape)}" for key in unexpected]
+    lines += [
+        f"  wrong shape: {key} is {tuple(offered[key].shape)}, the network has {tuple(wanted[key].shape)}"
+        for key in misshapen
+    ]
+    raise CheckpointError("\n".join(lines))
+
+
+def _other_class_count(
+    model: Network, wanted: dict[str, Tensor], offered: dict[str, Tensor], misshapen: list[str]
+) -> int | None:
+    """Return the checkpoint's class count if that is all that differs."""
+    counts = {offered[key].shape[0] for key in misshapen if offered[key].ndim}
+    only_rows = all(
+        offered[key].ndim
+        and wanted[key].shape[0] == model.config.num_classes
+        and wanted[key].shape[1:] == offered[key].shape[1:]
+        for key in misshapen
+    )
+    return counts.pop() if only_rows and len(counts) == 1 else None
+
+
+def _sibling_hint(model: Network, official: dict[str, Tensor]) -> str:
+    if not model.name:
+        return ""
+    fitting = [name for name in fitting_models(model_entry(model.name).family, official) if name != model.name]
+    return f" it would fit {', '.join(fitting)}" if fitting else ""

@@ -1,0 +1,138 @@
+"""What belongs to a set of weights besides the numbers: labels, preprocessing, sampling, views, published figures.
+
+The order of the labels and the way frames are prepared are properties of the weights, not of the data set: UniFormer's
+Kinetics heads are in another order than MViT's (models/labels/SOURCES.md). Each family file holds a table of these
+entries; the exporter writes them into the artefact's manifest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+Task = Literal["video_classification", "image_classification", "image_segmentation", "pose"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How one decoded RGB frame becomes network input.
+
+    Attributes:
+        resize: Short side after the resize, pixels; the long side is floor(long * resize / short).
+        crop: Height and width of the crop, pixels.
+        interpolation: "bilinear" samples without antialiasing (the video papers' float pipeline); "bicubic" and
+            "bilinear_antialias" filter over the whole footprint as PIL does (the image papers' pipeline).
+        mean, std: Statistics of values in [0, 1], in the order of `channels`.
+        channels: The order that the network wants; some Something-Something weights were trained on BGR.
+    """
+
+    resize: int
+    crop: tuple[int, int]
+    interpolation: Literal["bilinear", "bilinear_antialias", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channels: Literal["rgb", "bgr"] = "rgb"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a video make a clip; the arithmetic is service/media/sampling.py.
+
+    Attributes:
+        kind: "dense": T frames over a span of T * rate source frames, both ends included (PySlowFast, UniFormer);
+            "dense_stride": every rate-th frame (Charades);
+            "segments_middle": the middle of T equal segments (PySlowFast's Something-Something);
+            "segments_offset": segment start plus an offset that depends on the clip (UniFormer, MorphMLP);
+            "segments_centre": floor of the exact middle of T equal segments;
+            "single": one frame, for image models.
+        num_frames: T.
+        rate: tau, source frames a step; only for the dense kinds.
+        target_fps: Rate that `rate` counts in; None: the file's own rate.
+    """
+
+    kind: Literal["dense", "dense_stride", "segments_middle", "segments_offset", "segments_centre", "single"]
+    num_frames: int
+    rate: int | None = None
+    target_fps: float | None = None
+
+
+@dataclass(frozen=True)
+class Views:
+    """The test protocol: how many views of a video are shown to the network and how their outputs become one.
+
+    Attributes:
+        clips: Temporal views.
+        crops: Spatial views, 1 or 3 (left, centre, right; top, centre, bottom of a portrait picture).
+        single_crop: Which crop is meant by one crop; PySlowFast-style Something-Something loaders mean the first.
+        combine: "mean_logits" ranks as the papers' sum of logits does; "mean_softmax"; "max_sigmoid" for multi-label.
+    """
+
+    clips: int = 1
+    crops: int = 1
+    single_crop: Literal["center", "first"] = "center"
+    combine: Literal["mean_logits", "mean_softmax", "max_sigmoid"] = "mean_logits"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures as the authors published them; none was reproduced here.
+
+    Attributes:
+        params_m: Parameters, millions.
+        gflops: Multiply-adds, 10^9, of all views together as the source counts them.
+        top1: Top-1 accuracy (or the metric named in `metric`), per cent.
+        source: Table or README row that the figures stand in.
+    """
+
+    params_m: float | None
+    gflops: float | None
+    top1: float | None
+    source: str
+    metric: str = "top-1"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of weights: everything needed to use the model.
+
+    Attributes:
+        task: What the network answers.
+        dataset: Data set that the head was trained on, for people.
+        labels: Name of the label file in models/labels, without suffix.
+        preprocessing, sampling, views: The test pipeline of the paper.
+        published: The paper's figures; None for weights trained in this project.
+        checkpoint: File name of the official checkpoint where one is known.
+        origin: Where the official file is to be had.
+        licence: Licence note that travels with an exported artefact.
+        multi_label: True: scores are independent sigmoids.
+    """
+
+    task: Task
+    dataset: str
+    labels: str
+    preprocessing: Preprocessing
+    sampling: Sampling
+    views: Views
+    published: Published | None
+    checkpoint: str | None
+    origin: str
+    licence: str
+    multi_label: bool = False
+
+
+@cache
+def load_labels(name: str) -> tuple[str, ...]:
+    """Return the class names of label file `name` in output order.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    path = files("models").joinpath("labels", f"{name}.txt")
+    if not path.is_file():
+        raise ValueError(f"there is no label file models/labels/{name}.txt")
+    return tuple(path.read_text(encoding="utf-8").splitlines())
