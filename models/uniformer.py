@@ -112,8 +112,8 @@ class LocalBlock(nn.Module):
         attended = self.conv2(self.attn(self.conv1(self.norm1(x))))
         x = x + (self.gamma_1 * attended if self.layer_scale else attended)
         fed = self.mlp(self.norm2(x))
-        x = x + (self.gamma_2 * fed if self.layer_scale else fed)
-        return x
+        out: Tensor = x + (self.gamma_2 * fed if self.layer_scale else fed)
+        return out
 
 
 class Attention(nn.Module):
