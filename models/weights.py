@@ -38,6 +38,11 @@ class Preprocessing:
     std: tuple[float, float, float]
     channels: Literal["rgb", "bgr"] = "rgb"
 
+    @property
+    def centering(self) -> Literal["ceil", "round"]:
+        """How an odd margin is split for the centre crop: the image papers use torchvision, the video papers do not."""
+        return "ceil" if self.interpolation == "bilinear" else "round"
+
 
 @dataclass(frozen=True)
 class Sampling:

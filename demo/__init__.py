@@ -1,0 +1,1 @@
+"""The demo: generated, labelled clips, the small network trained on them, and the sample media."""

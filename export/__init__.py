@@ -1,0 +1,1 @@
+"""The export stage: torch network -> ONNX -> verification -> artefact folder."""

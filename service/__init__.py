@@ -1,0 +1,1 @@
+"""The server: reads artefact folders, decodes uploads, batches, runs, answers. It never imports models or export."""

@@ -1,0 +1,112 @@
+"""The service's exceptions. Each knows the HTTP status and the stable code that a client sees.
+
+ServiceError
+|-- BadParameterError         400  a query parameter or the form is wrong
+|-- UnknownModelError         404  no such model
+|-- PayloadTooLargeError      413  the body is over the limit
+|-- UnsupportedMediaError     415  not a container format or codec that is taken
+|-- UndecodableMediaError     422  taken, but broken
+|   `-- MediaLimitError       422  sound, but over a decode limit
+|-- QueueFullError            429  shed; try again later
+|-- NotReadyError             503  starting or draining
+|-- DeadlineExceededError     504  the request was not done in time
+`-- InternalError             500  ours to mend; the text is fixed, the log has the rest
+    `-- WorkerLostError       500  the process that decoded this upload was stopped from outside
+
+ManifestError, RuntimeLoadError (below) stop the start of the server and never reach a client.
+"""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """Base of everything that becomes a problem+json answer.
+
+    Attributes:
+        status: HTTP status.
+        code: Stable machine-readable code.
+        title: Short text that is the same for every occurrence of the code.
+        detail: What happened: the value, the limit, what to do.
+        retry_after: Seconds after which trying again makes sense, or None.
+    """
+
+    status = 500
+    code = "internal_error"
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class BadParameterError(ServiceError):
+    """A query parameter or the form is wrong."""
+
+    status, code, title = 400, "bad_parameter", "Bad parameter"
+
+
+class UnknownModelError(ServiceError):
+    """No loaded model has that name."""
+
+    status, code, title = 404, "unknown_model", "Unknown model"
+
+
+class PayloadTooLargeError(ServiceError):
+    """The body is larger than the limit."""
+
+    status, code, title = 413, "payload_too_large", "Payload too large"
+
+
+class UnsupportedMediaError(ServiceError):
+    """The body is no container format, or holds no codec, that is taken."""
+
+    status, code, title = 415, "unsupported_media", "Unsupported media type"
+
+
+class UndecodableMediaError(ServiceError):
+    """The body is of a format that is taken but cannot be decoded."""
+
+    status, code, title = 422, "undecodable_media", "Undecodable media"
+
+
+class MediaLimitError(UndecodableMediaError):
+    """Decoding the body would take more than a limit allows."""
+
+    code, title = "media_limit_exceeded", "Media over a decode limit"
+
+
+class QueueFullError(ServiceError):
+    """More work is waiting than the queue may hold."""
+
+    status, code, title = 429, "queue_full", "Too many requests"
+
+
+class NotReadyError(ServiceError):
+    """The server is starting or draining."""
+
+    status, code, title = 503, "not_ready", "Not ready"
+
+
+class DeadlineExceededError(ServiceError):
+    """The request was not answered within its deadline."""
+
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
+
+
+class InternalError(ServiceError):
+    """A fault of the server."""
+
+
+class WorkerLostError(InternalError):
+    """The process that decoded this upload was stopped from outside."""
+
+    code, title = "decode_worker_lost", "Decode worker lost"
+
+
+class ManifestError(Exception):
+    """An artefact folder cannot be served: manifest missing or invalid, file missing, digest wrong."""
+
+
+class RuntimeLoadError(Exception):
+    """A runtime cannot load a model, or would not run it on the provider that was asked for."""

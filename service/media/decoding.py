@@ -1,0 +1,196 @@
+"""Decode the frames that a request's views need, and no frame after the last of them; all views share one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import BinaryIO
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError
+from service.manifest import Preprocessing
+from service.media import orientation
+from service.media.formats import SNIFF_BYTES, ContainerFormat, sniff
+from service.media.preprocessing import CropName, crop_names, crop_offset, resize, resized_size
+from service.media.probing import FrameIndex, check_pixels, index_frames, open_video
+from service.media.sampling import clip_indices
+from service.media.types import DecodeRequest, DecodeResult, MediaInfo, View
+
+Allocate = Callable[[tuple[int, ...]], NDArray[np.uint8]]
+
+SINGLE_FRAME = FrameIndex(times=(Fraction(0),), fps=None, duration=None)
+
+
+def decode_views(file: BinaryIO, request: DecodeRequest, allocate: Allocate) -> DecodeResult:
+    """Decode an upload into the views that `request` asks for.
+
+    Args:
+        file: The upload; any object with read, seek and tell.
+        request: Sampling, preprocessing and limits.
+        allocate: Called once with the shape (views, T, height, width, 3); returns the array to fill.
+
+    Raises:
+        UnsupportedMediaError, UndecodableMediaError, MediaLimitError: See service.errors.
+        BadParameterError: `start` and `end` select no frame.
+    """
+    file.seek(0)
+    container_format = sniff(file.read(SNIFF_BYTES))
+    index, turn = _look(file, container_format, request)
+    decoder = _ViewDecoder(file, container_format, request, turn, allocate)
+    media, decoded = decoder.run(index)
+    if decoded < len(index.times) and media is None:
+        # The packets promised more frames than came out; sample again among those that really exist.
+        if decoded == 0:
+            raise UndecodableMediaError("none of the upload's frames can be decoded")
+        index = FrameIndex(index.times[:decoded], index.fps, index.duration)
+        media, decoded = decoder.run(index)
+    if media is None:
+        raise UndecodableMediaError("the upload's frames cannot be decoded the same way twice")
+    return DecodeResult(media=media, views=decoder.views, shape=decoder.shape, frames_decoded=decoded)
+
+
+def _look(file: BinaryIO, container_format: ContainerFormat, request: DecodeRequest) -> tuple[FrameIndex, int | None]:
+    """Return the frame index, and the EXIF orientation of a picture (None for videos: their frames tell)."""
+    if container_format.kind == "image":
+        return SINGLE_FRAME, orientation.exif_orientation(file, container_format.name)
+    size = file.seek(0, 2)
+    with open_video(file, container_format, request.limits) as (container, stream):
+        return index_frames(container, stream, size, request.limits), None
+
+
+class _ViewDecoder:
+    """Fills the views of one request; a second run with a corrected index starts afresh."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        container_format: ContainerFormat,
+        request: DecodeRequest,
+        turn: int | None,
+        allocate: Allocate,
+    ) -> None:
+        self.file = file
+        self.format = container_format
+        self.request = request
+        self.turn = turn
+        self.allocate = allocate
+        self.views: tuple[View, ...] = ()
+        self.shape: tuple[int, ...] = ()
+
+    def run(self, index: FrameIndex) -> tuple[MediaInfo | None, int]:
+        """Decode once; return what the upload is (None if frames were missing) and the number of frames decoded."""
+        clips = self._plan(index)
+        wanted: dict[int, list[tuple[int, int]]] = {}  # frame number -> [(clip, position)]
+        for clip, frames in enumerate(clips):
+            for position, frame in enumerate(frames):
+                wanted.setdefault(frame, []).append((clip, position))
+        last = max(wanted)
+        media: MediaInfo | None = None
+        crops: tuple[CropName, ...] = ()
+        output: NDArray[np.uint8] | None = None
+        decoded = 0
+        with open_video(self.file, self.format, self.request.limits) as (container, stream):
+            for picture in container.decode(stream):
+                if decoded in wanted:
+                    if media is None or output is None:
+                        media = self._describe(picture, index, stream.codec_context.name)
+                        crops = self._crop_names(media)
+                        output = self._allocate(clips, crops)
+                    self._place(picture, wanted[decoded], crops, output)
+                decoded += 1
+                if decoded > last:
+                    return media, decoded
+        return None, decoded
+
+    def _plan(self, index: FrameIndex) -> list[list[int]]:
+        """Return the frame numbers of each clip."""
+        request = self.request
+        first, count = _window(index, request.start, request.end)
+        clips = request.views.clips
+        return [
+            [first + frame for frame in clip_indices(request.sampling, count, index.fps, clip, clips)]
+            for clip in range(clips)
+        ]
+
+    def _describe(self, frame: VideoFrame, index: FrameIndex, codec: str) -> MediaInfo:
+        if self.turn is None:
+            self.turn = orientation.display_orientation(frame.rotation)
+        width, height = frame.width, frame.height
+        if orientation.swaps_sides(self.turn):
+            width, height = height, width
+        return MediaInfo(
+            kind=self.format.kind,
+            format=self.format.name,
+            codec=codec,
+            width=width,
+            height=height,
+            frames=len(index.times),
+            fps=round(float(index.fps), 3) if index.fps else None,
+            duration_seconds=None if index.duration is None else round(index.duration, 3),
+            rotation=orientation.CLOCKWISE_DEGREES[self.turn],
+        )
+
+    def _crop_names(self, media: MediaInfo) -> tuple[CropName, ...]:
+        views = self.request.views
+        return crop_names(media.height, media.width, views.crops, views.single_crop)
+
+    def _allocate(self, clips: list[list[int]], crops: tuple[CropName, ...]) -> NDArray[np.uint8]:
+        self.views = tuple(
+            View(clip=clip, crop=crop, frames=tuple(frames)) for clip, frames in enumerate(clips) for crop in crops
+        )
+        limit = self.request.limits.max_views
+        if len(self.views) > limit:
+            raise BadParameterError(
+                f"{len(clips)} clips x {len(crops)} crops are {len(self.views)} views; the limit is {limit}"
+            )
+        height, width = self.request.preprocessing.crop
+        self.shape = (len(self.views), self.request.sampling.num_frames, height, width, 3)
+        return self.allocate(self.shape)
+
+    def _place(
+        self,
+        frame: VideoFrame,
+        places: list[tuple[int, int]],
+        crops: tuple[CropName, ...],
+        output: NDArray[np.uint8],
+    ) -> None:
+        """Convert, turn, resize and crop one decoded frame into every view that shows it."""
+        assert self.turn is not None
+        resized = prepare_frame(frame, self.turn, self.request)
+        rule: Preprocessing = self.request.preprocessing
+        height, width = rule.crop
+        for number, crop in enumerate(crops):
+            top, left = crop_offset(resized.shape[0], resized.shape[1], rule.crop, crop, rule.centering)
+            cropped = resized[top : top + height, left : left + width]
+            for clip, position in places:
+                output[clip * len(crops) + number, position] = cropped
+
+
+def prepare_frame(frame: VideoFrame, turn: int, request: DecodeRequest) -> NDArray[np.uint8]:
+    """Return a decoded frame as upright RGB (H, W, 3), resized as the model's papers do.
+
+    Raises:
+        MediaLimitError: The frame, or its resized form (an extreme aspect), has too many pixels.
+    """
+    check_pixels(frame.width, frame.height, request.limits)
+    height, width = resized_size(frame.height, frame.width, request.preprocessing.resize)
+    if height * width > request.limits.max_pixels:
+        raise MediaLimitError(
+            f"{frame.width}x{frame.height} is too narrow: resized for the model it would have {height * width} pixels, "
+            f"the limit is {request.limits.max_pixels}"
+        )
+    rgb = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+    return resize(orientation.upright(rgb, turn), request.preprocessing)
+
+
+def _window(index: FrameIndex, start: float | None, end: float | None) -> tuple[int, int]:
+    """Return the first frame and the number of frames that show between `start` and `end`, seconds."""
+    low = Fraction(0) if start is None else Fraction(start)
+    shown = [number for number, time in enumerate(index.times) if time >= low and (end is None or time < Fraction(end))]
+    if not shown:
+        length = "unknown" if index.duration is None else f"{index.duration:.3f} s"
+        raise BadParameterError(f"start={start} and end={end} select no frame; the video's length is {length}")
+    return shown[0], len(shown)
