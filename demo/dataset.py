@@ -17,7 +17,7 @@ from export.artefact import manifest_parts
 from service.media.decoding import decode_views
 from service.media.types import DecodeLimits, DecodeRequest
 
-LIMITS = DecodeLimits(max_pixels=4096 * 4096, max_frames=10_000, max_seconds=60, max_streams=8, max_views=1)
+LIMITS = DecodeLimits(max_pixels=4096 * 4096, max_frames=10_000, max_seconds=60, max_streams=8)
 PICTURE_EVERY = 40
 
 

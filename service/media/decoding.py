@@ -141,11 +141,6 @@ class _ViewDecoder:
         self.views = tuple(
             View(clip=clip, crop=crop, frames=tuple(frames)) for clip, frames in enumerate(clips) for crop in crops
         )
-        limit = self.request.limits.max_views
-        if len(self.views) > limit:
-            raise BadParameterError(
-                f"{len(clips)} clips x {len(crops)} crops are {len(self.views)} views; the limit is {limit}"
-            )
         height, width = self.request.preprocessing.crop
         self.shape = (len(self.views), self.request.sampling.num_frames, height, width, 3)
         return self.allocate(self.shape)

@@ -21,14 +21,12 @@ class DecodeLimits(_Message):
         max_frames: Frames in the container.
         max_seconds: Duration of the video.
         max_streams: Streams in the container.
-        max_views: Clips times crops of one request.
     """
 
     max_pixels: int
     max_frames: int
     max_seconds: float
     max_streams: int
-    max_views: int
 
 
 class DecodeRequest(_Message):

@@ -1,0 +1,108 @@
+"""Compare a written model file with the torch network, in another process.
+
+A session of a runtime does not give all its memory back, and a file that only loads where it was made is not good
+enough; so the file is opened by a fresh interpreter that knows nothing but the file, the inputs and what torch said.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.errors import VerificationError
+from export.graph import ServedNetwork
+from service.manifest import Verification
+
+INPUTS = 8
+RELATIVE_TOLERANCE = 1e-4
+
+
+def verification_inputs(view_shape: tuple[int, ...], count: int) -> NDArray[np.uint8]:
+    """Return `count` different views: noise of different contrast over slopes of different direction and colour."""
+    rng = np.random.default_rng(0)
+    height, width = view_shape[-3], view_shape[-2]
+    rows, columns = np.linspace(-1, 1, height)[:, None, None], np.linspace(-1, 1, width)[None, :, None]
+    views = np.empty((count, *view_shape), np.uint8)
+    for view in views:
+        slope = rows * rng.uniform(-80, 80, 3) + columns * rng.uniform(-80, 80, 3)
+        noise = rng.normal(0, rng.uniform(2, 60), view_shape)
+        view[:] = np.clip(rng.uniform(60, 200, 3) + slope + noise, 0, 255)
+    return views
+
+
+@torch.inference_mode()
+def torch_logits(served: ServedNetwork, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return torch's logits, one view at a time, so that no batch hides a dependence between views."""
+    rows = [served(torch.from_numpy(view[None]))[0] for view in views]
+    return np.asarray(torch.stack(rows).numpy())
+
+
+def verify(
+    model_file: Path, views: NDArray[np.uint8], expected: NDArray[np.float32], max_batch_size: int
+) -> Verification:
+    """Run the file at batch 1, 2 and the maximum in a new process and compare with `expected`.
+
+    Raises:
+        VerificationError: The file cannot be run, or differs by more than the tolerance; with the figures.
+    """
+    batch_sizes = tuple(sorted({1, 2, max_batch_size}))
+    with tempfile.TemporaryDirectory() as folder:
+        cases = Path(folder) / "cases.npz"
+        np.savez(cases, views=views, expected=expected, batch_sizes=np.array(batch_sizes))
+        command = [sys.executable, "-m", "export.verification", str(model_file), str(cases)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own interpreter)
+    if run.returncode:
+        raise VerificationError(f"{model_file.name} cannot be run: {run.stderr.strip()[-2000:]}")
+    result = Verification(batch_sizes=batch_sizes, inputs=len(views), **json.loads(run.stdout))
+    if not result.relative_error < RELATIVE_TOLERANCE:
+        raise VerificationError(
+            f"{model_file.name} differs from torch by a relative {result.relative_error:.2e} "
+            f"(largest difference of a logit {result.max_abs_difference:.2e}, "
+            f"top-1 agreement {result.top1_agreement:.1%}); the limit is {RELATIVE_TOLERANCE:g}"
+        )
+    return result
+
+
+def _compare(
+    model_file: str, views: NDArray[np.uint8], expected: NDArray[np.float32], batch_sizes: NDArray[np.int64]
+) -> dict[str, float]:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(model_file, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    worst_absolute = worst_relative = 0.0
+    agreements = []
+    for size in batch_sizes.tolist():
+        # The last views fill up a batch that would be too small, so that every run has exactly `size`.
+        starts = [min(start, max(len(views) - size, 0)) for start in range(0, len(views), size)]
+        for start in starts:
+            rows = np.resize(np.arange(start, min(start + size, len(views))), size)
+            actual = session.run(None, {name: views[rows]})[0]
+            wanted = expected[rows]
+            worst_absolute = max(worst_absolute, float(np.abs(actual - wanted).max()))
+            spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
+            worst_relative = max(worst_relative, float((np.linalg.norm(actual - wanted, axis=1) / spread).max()))
+            agreements.append(float((actual.argmax(axis=1) == wanted.argmax(axis=1)).mean()))
+    return {
+        "max_abs_difference": worst_absolute,
+        "relative_error": worst_relative,
+        "top1_agreement": float(np.mean(agreements)),
+    }
+
+
+def main() -> None:
+    """Print the comparison of a model file with the stored cases as JSON."""
+    model_file, cases = sys.argv[1:]
+    with np.load(cases, allow_pickle=False) as stored:
+        print(json.dumps(_compare(model_file, stored["views"], stored["expected"], stored["batch_sizes"])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""HTTP routes: what clients send and receive. The work itself is in service.pipeline."""

@@ -1,0 +1,102 @@
+"""Turn exceptions into application/problem+json answers (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from uuid import uuid4
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from service.errors import BadParameterError, InternalError, ServiceError, WorkerLostError
+from service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+# Nobody reads this answer; the number, nginx's, is for the logs.
+CLIENT_CLOSED_REQUEST = 499
+
+
+class Problem(BaseModel):
+    """An error answer.
+
+    Attributes:
+        type: Stable URN of the code.
+        title: The same for every occurrence of the code.
+        status: HTTP status.
+        detail: What happened, the limit and what to do.
+        code: Stable code for programs.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+def problem_response(error: ServiceError) -> JSONResponse:
+    """Return the answer for a service error."""
+    detail = error.detail
+    if isinstance(error, InternalError) and not isinstance(error, WorkerLostError):
+        detail = _hidden(error)
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return _answer(error.code, error.title, error.status, detail, headers)
+
+
+def _hidden(error: BaseException) -> str:
+    """Log a fault with an id and return the fixed text that a client gets."""
+    error_id = uuid4().hex
+    logger.error("internal error %s", error_id, exc_info=error)
+    return f"something went wrong on our side; the server's log has more under {error_id}"
+
+
+def _answer(code: str, title: str, status: int, detail: str, headers: dict[str, str]) -> JSONResponse:
+    problem = Problem(type=f"urn:clipserve:problem:{code}", title=title, status=status, detail=detail, code=code)
+    return JSONResponse(problem.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
+    """Make every error of `app` a problem+json answer and count the refused requests."""
+
+    async def on_service_error(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ServiceError)
+        metrics.rejected.labels(error.code).inc()
+        return problem_response(error)
+
+    async def on_bad_parameters(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        details = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']} (got {item['input']!r:.80})"
+            for item in error.errors()
+        )
+        return await on_service_error(request, BadParameterError(details))
+
+    async def on_http_exception(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        title = HTTPStatus(error.status_code).phrase
+        code = title.lower().replace(" ", "_")
+        metrics.rejected.labels(code).inc()
+        return _answer(code, title, error.status_code, str(error.detail), dict(error.headers or {}))
+
+    async def on_anything_else(_request: Request, error: Exception) -> JSONResponse:
+        metrics.rejected.labels(InternalError.code).inc()
+        return _answer(InternalError.code, InternalError.title, InternalError.status, _hidden(error), {})
+
+    async def on_client_gone(_request: Request, _error: Exception) -> Response:
+        metrics.rejected.labels("client_gone").inc()
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+    app.add_exception_handler(ClientDisconnect, on_client_gone)
+    app.add_exception_handler(ServiceError, on_service_error)
+    app.add_exception_handler(RequestValidationError, on_bad_parameters)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(Exception, on_anything_else)

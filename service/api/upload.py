@@ -1,0 +1,147 @@
+"""Receive an upload into a memory file: a raw body, or the `file` part of a multipart form, with a hard cap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import python_multipart
+from fastapi import Request
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+
+from service.errors import BadParameterError, PayloadTooLargeError
+from service.media.formats import SNIFF_BYTES, sniff
+
+FILE_FIELD = b"file"
+
+
+@asynccontextmanager
+async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[int]:
+    """Receive the body of `request` and yield the file descriptor of a memory file that holds the upload.
+
+    Raises:
+        PayloadTooLargeError: More than `max_bytes`; noticed from the header or on the way, never after the fact.
+        UnsupportedMediaError: Empty, or the first bytes are of no accepted format.
+        BadParameterError: A broken form, a form without exactly one file, or a client that stopped sending.
+    """
+    _check_declared_length(request, max_bytes)
+    descriptor = os.memfd_create("upload", os.MFD_CLOEXEC)
+    try:
+        sink = _sink(request, descriptor, max_bytes)
+        try:
+            async for chunk in request.stream():
+                sink.write(chunk)
+        except ClientDisconnect as error:
+            raise BadParameterError("the connection closed before the whole body came") from error
+        sink.finish()
+        sniff(os.pread(descriptor, SNIFF_BYTES, 0))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_declared_length(request: Request, max_bytes: int) -> None:
+    declared = request.headers.get("content-length", "0")
+    # A form's own boundaries and headers come on top; the parts are capped as they arrive.
+    if declared.isdecimal() and int(declared) > max_bytes + _form_allowance(request):
+        raise PayloadTooLargeError(f"the body has {declared} bytes; the limit is {max_bytes}: send a smaller file")
+
+
+def _form_allowance(request: Request) -> int:
+    return 65536 if _is_form(request) else 0
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+def _sink(request: Request, descriptor: int, max_bytes: int) -> _RawSink | _FormSink:
+    raw = _RawSink(descriptor, max_bytes)
+    if not _is_form(request):
+        return raw
+    _, parameters = parse_options_header(request.headers["content-type"])
+    boundary = parameters.get(b"boundary")
+    if not boundary:
+        raise BadParameterError("the multipart form names no boundary in its Content-Type")
+    return _FormSink(boundary, raw)
+
+
+class _RawSink:
+    """Writes a body as it comes."""
+
+    def __init__(self, descriptor: int, max_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._max_bytes = max_bytes
+        self._size = 0
+
+    def write(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > self._max_bytes:
+            raise PayloadTooLargeError(
+                f"the upload has more than {self._max_bytes} bytes, which is the limit: send a smaller file"
+            )
+        os.write(self._descriptor, chunk)
+
+    def finish(self) -> None:
+        pass
+
+
+class _FormSink:
+    """Parses a multipart form as it comes and writes its `file` part; every other part is skipped unread."""
+
+    def __init__(self, boundary: bytes, target: _RawSink) -> None:
+        self._target = target
+        self._header_name = b""
+        self._header_value = b""
+        self._takes_part = False
+        self._files = 0
+        self._ended = False
+        self._parser = python_multipart.MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value_part,
+                "on_header_end": self._header_end,
+                "on_part_data": self._part_data,
+                "on_end": self._end,
+            },
+        )
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except MultipartParseError as error:
+            raise BadParameterError(f"the multipart form is broken: {error}") from error
+
+    def finish(self) -> None:
+        if not self._ended:
+            raise BadParameterError("the multipart form ends without its last boundary")
+        if self._files != 1:
+            raise BadParameterError(f"the form has {self._files} parts called `file`; send exactly one")
+
+    def _begin_part(self) -> None:
+        self._takes_part = False
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _header_value_part(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            _, parameters = parse_options_header(self._header_value)
+            self._takes_part = parameters.get(b"name") == FILE_FIELD
+            self._files += self._takes_part
+        self._header_name = self._header_value = b""
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._takes_part:
+            self._target.write(data[start:end])
+
+    def _end(self) -> None:
+        self._ended = True

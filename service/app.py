@@ -1,0 +1,109 @@
+"""The ASGI application: builds the parts, loads them beside the running server, and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from service.api import health, media, models
+from service.api.access import CountAnswers
+from service.api.problems import install_problem_handlers
+from service.api.state import ServerState
+from service.batching import Batcher
+from service.errors import InternalError, ManifestError, RuntimeLoadError
+from service.manifest import Artefact
+from service.media.pool import DecodePool
+from service.metrics import Metrics
+from service.repository import Repository
+from service.runtimes.base import Runtime
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings,
+    make_runtime: Callable[[Artefact], Runtime] | None = None,
+    on_failed_start: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """Build the application.
+
+    Args:
+        settings: All settings.
+        make_runtime: Loads the runtime of an artefact; None: ONNX Runtime on the CPU.
+        on_failed_start: Called when loading fails, so that whoever runs the application can stop it.
+    """
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        state = _build_state(settings, metrics, make_runtime)
+        app.state.server = state
+        # Loading runs beside the server, so that probes get an answer (alive, not ready) while it lasts.
+        loading = asyncio.create_task(_load(state, on_failed_start))
+        yield
+        await _shut_down(state, loading)
+
+    app = FastAPI(
+        title="clipserve",
+        version=version("clipserve"),
+        summary="Encoded clip or image in, labels out.",
+        lifespan=lifespan,
+    )
+    for router in (media.router, models.router, health.router):
+        app.include_router(router)
+    install_problem_handlers(app, metrics)
+
+    app.add_middleware(CountAnswers, metrics=metrics)
+    return app
+
+
+def _build_state(
+    settings: Settings, metrics: Metrics, make_runtime: Callable[[Artefact], Runtime] | None
+) -> ServerState:
+    pool = DecodePool(
+        workers=settings.decode_workers,
+        max_waiting=settings.max_waiting_uploads,
+        memory_bytes=settings.decode_memory_bytes,
+        timeout=settings.decode_timeout,
+    )
+    return ServerState(settings, Repository(settings, make_runtime), pool, metrics)
+
+
+async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> None:
+    try:
+        await asyncio.gather(state.pool.start(), state.repository.load())
+    except (ManifestError, RuntimeLoadError, InternalError) as error:
+        state.phase = "failed"
+        logger.critical("cannot start: %s", error)
+        on_failed_start()
+        return
+    except Exception:
+        state.phase = "failed"
+        logger.critical("cannot start", exc_info=True)
+        on_failed_start()
+        return
+    state.metrics.watch_queue("decode", lambda: state.pool.waiting)
+    for model in state.repository:
+        state.metrics.watch_queue(model.manifest.name, partial(_queue_depth, model.batcher))
+    state.phase = "ready"
+    names = ", ".join(model.manifest.name for model in state.repository)
+    logger.info("ready: %d decode workers, models %s", state.pool.size, names)
+
+
+def _queue_depth(batcher: Batcher) -> int:
+    return batcher.queue_depth
+
+
+async def _shut_down(state: ServerState, loading: asyncio.Task[None]) -> None:
+    state.phase = "draining"
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+    await state.repository.close()
+    await state.pool.close()

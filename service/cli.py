@@ -1,0 +1,120 @@
+"""The `clipserve` command. Verbs that need more than the serving install are entry points of other packages."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points, version
+from typing import Protocol
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+
+from service.app import create_app
+from service.settings import Settings
+
+COMMAND_GROUP = "clipserve.commands"
+
+
+class Command(Protocol):
+    """A verb of the command line.
+
+    Attributes:
+        help: One line for the list of verbs.
+    """
+
+    help: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's arguments."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do the work and return the exit status."""
+        ...
+
+
+class ServeCommand:
+    """`clipserve serve`."""
+
+    help = "serve the models of a repository folder over HTTP"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Offer every setting as an option."""
+        for name, field in Settings.model_fields.items():
+            default = field.get_default(call_default_factory=True, validated_data={})
+            shown = "" if default in (None, PydanticUndefined) else f" (default {default})"
+            parser.add_argument(
+                f"--{name.replace('_', '-')}", metavar="VALUE", help=f"{field.description}{shown}", dest=name
+            )
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Run the server until it is stopped; 1 if it could not start."""
+        given = {
+            name: getattr(arguments, name) for name in Settings.model_fields if getattr(arguments, name) is not None
+        }
+        try:
+            settings = Settings(**given)
+        except ValidationError as error:
+            for item in error.errors():
+                print(f"clipserve: {item['loc'][0]}={item['input']!r}: {item['msg']}", file=sys.stderr)
+            return 2
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        return run_server(settings)
+
+
+def run_server(settings: Settings) -> int:
+    """Serve until a signal; return 1 if the models could not be loaded."""
+    failed = False
+
+    def stop() -> None:
+        nonlocal failed
+        failed = True
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        create_app(settings, on_failed_start=stop),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=round(settings.drain_timeout),
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return int(failed)
+
+
+def _commands() -> dict[str, Command]:
+    """Return all verbs by name. Importing a verb is cheap; what it needs is imported when it runs."""
+    commands: dict[str, Command] = {"serve": ServeCommand()}
+    for entry in entry_points(group=COMMAND_GROUP):
+        commands[entry.name] = entry.load()()
+    return commands
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = argparse.ArgumentParser(prog="clipserve", description="Serves video and image models.")
+    parser.add_argument("--version", action="version", version=f"clipserve {version('clipserve')}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    commands = _commands()
+    for name, command in commands.items():
+        command.add_arguments(verbs.add_parser(name, help=command.help, description=command.help))
+    arguments = parser.parse_args(argv)
+    try:
+        return commands[arguments.verb].run(arguments)
+    except ModuleNotFoundError as error:
+        print(
+            f"clipserve: `{arguments.verb}` needs {error.name}, which the serving install leaves out: "
+            f"pip install 'clipserve[{arguments.verb}]'",
+            file=sys.stderr,
+        )
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

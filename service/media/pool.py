@@ -1,0 +1,307 @@
+"""The server's side of decoding: a fixed number of worker processes, each given one upload at a time.
+
+Hostile media can crash FFmpeg, stall it or make it eat memory. Here that costs the one request whose upload did it: a
+worker that dies or overruns its time is replaced, and the next request gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from service.errors import (
+    BadParameterError,
+    InternalError,
+    MediaLimitError,
+    QueueFullError,
+    ServiceError,
+    UndecodableMediaError,
+    UnsupportedMediaError,
+    WorkerLostError,
+)
+from service.media.types import DecodeFailure, DecodeRequest, DecodeResult
+from service.media.worker import MAX_MESSAGE_BYTES, READY
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+START_SECONDS = 60.0
+_ERRORS: dict[str, type[ServiceError]] = {
+    error.code: error for error in (BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError)
+}
+# Signals that a process raises against itself by what it does, as opposed to being stopped by somebody.
+_CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a worker made of an upload.
+
+    Attributes:
+        result: Media, views and shape.
+        pixels: uint8 (views, T, height, width, 3); a read-only map of the worker's memory file.
+    """
+
+    result: DecodeResult
+    pixels: NDArray[np.uint8]
+
+
+class _Worker:
+    """One worker process and the socket to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+        self.process = process
+        self.connection = connection
+
+    @classmethod
+    async def start(cls, memory_bytes: int) -> _Worker:
+        """Start a worker and wait until it takes requests."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", "service.media.worker", str(theirs.fileno()), str(memory_bytes)]
+            # One thread for each numerical library: the parallelism is the number of workers.
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            process = await asyncio.to_thread(
+                subprocess.Popen, command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
+            )
+        ours.setblocking(False)
+        worker = cls(process, ours)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                message, _ = await worker.receive()
+        except TimeoutError:
+            message = b""
+        if message != READY:
+            worker.kill()
+            raise InternalError(f"a decode worker did not start (exit status {process.poll()})")
+        return worker
+
+    async def receive(self) -> tuple[bytes, list[int]]:
+        """Wait for the next packet and the descriptors on it; an empty packet means that the worker is gone."""
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not readable.done():
+                readable.set_result(None)
+
+        loop.add_reader(self.connection, wake)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(self.connection)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self.connection, MAX_MESSAGE_BYTES, 1)
+        except ConnectionError:
+            return b"", []
+        return message, descriptors
+
+    async def decode(self, upload: int, request: DecodeRequest) -> Decoded:
+        """Have the upload in file descriptor `upload` decoded.
+
+        Raises:
+            ServiceError: The worker's verdict, or that the worker was lost.
+        """
+        try:
+            socket.send_fds(self.connection, [request.model_dump_json().encode()], [upload])
+            message, descriptors = await self.receive()
+        except ConnectionError:
+            message, descriptors = b"", []
+        if not message:
+            raise await asyncio.to_thread(self._cause_of_death)
+        try:
+            return _read_reply(message, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _cause_of_death(self) -> ServiceError:
+        try:
+            status = self.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            raise InternalError("a decode worker closed its socket and went on running") from None
+        if -status in _CRASH_SIGNALS:
+            name = signal.Signals(-status).name
+            logger.error("decode worker %d crashed with %s", self.process.pid, name)
+            return UndecodableMediaError("decoding the upload crashed the decoder: the file is damaged or hostile")
+        logger.error("decode worker %d ended with status %d while it held a request", self.process.pid, status)
+        return WorkerLostError(
+            "the process that was decoding this upload was stopped from outside; send the request again"
+        )
+
+    def kill(self) -> None:
+        """End the process at once and collect it."""
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+
+def _read_reply(message: bytes, descriptors: list[int]) -> Decoded:
+    """Check a worker's answer before it is believed: the process that wrote it has handled hostile bytes."""
+    try:
+        if not descriptors:
+            failure = DecodeFailure.model_validate_json(message)
+            raise _ERRORS.get(failure.code, InternalError)(failure.detail)
+        result = DecodeResult.model_validate_json(message)
+    except ValidationError as error:
+        raise InternalError(f"a decode worker sent an answer that makes no sense: {error}") from error
+    size = prod(result.shape)
+    # A memory file that could still shrink would let its writer crash the server by a bus error.
+    fcntl.fcntl(descriptors[0], fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    if os.fstat(descriptors[0]).st_size != size:
+        raise InternalError(f"a decode worker sent {os.fstat(descriptors[0]).st_size} bytes for shape {result.shape}")
+    pixels = np.frombuffer(mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ), np.uint8)
+    return Decoded(result, pixels.reshape(result.shape))
+
+
+class DecodePool:
+    """A fixed number of decode workers behind a bounded waiting line.
+
+    Args:
+        workers: Processes; as many uploads are decoded at the same time.
+        max_waiting: Requests that may wait for a free worker.
+        memory_bytes: Address space of a worker.
+        timeout: Seconds that one upload may take; a worker that takes longer is killed and replaced.
+    """
+
+    def __init__(self, workers: int, max_waiting: int, memory_bytes: int, timeout: float) -> None:
+        self.size = workers
+        self.max_waiting = max_waiting
+        self.memory_bytes = memory_bytes
+        self.timeout = timeout
+        self._idle: list[_Worker] = []
+        self._all: set[_Worker] = set()
+        self._waiting: deque[asyncio.Future[_Worker]] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a worker."""
+        return sum(not future.done() for future in self._waiting)
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Process numbers of the workers."""
+        return [worker.process.pid for worker in self._all]
+
+    async def start(self) -> None:
+        """Start all workers; returns when every one takes requests."""
+        await asyncio.gather(*(self._add_worker() for _ in range(self.size)))
+
+    async def close(self) -> None:
+        """End all workers."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in self._all:
+            worker.kill()
+        self._all.clear()
+        self._idle.clear()
+
+    async def acquire(self) -> _Worker:
+        """Wait for a free worker, in order of arrival; give it back with `release`.
+
+        Raises:
+            QueueFullError: `max_waiting` requests are waiting already.
+        """
+        if self._idle:
+            return self._idle.pop()
+        if self.waiting >= self.max_waiting:
+            raise QueueFullError(
+                f"{self.waiting} uploads are waiting to be decoded, as many as may; try again later", retry_after=1
+            )
+        future: asyncio.Future[_Worker] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.release(future.result())
+            raise
+
+    def release(self, worker: _Worker) -> None:
+        """Hand a worker on to the next request that waits, or note that it is free."""
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(worker)
+                return
+        self._idle.append(worker)
+
+    async def decode(self, worker: _Worker, upload: int, request: DecodeRequest) -> Decoded:
+        """Decode on an acquired worker, which is then released, or replaced if it was lost or ran out of time.
+
+        A caller that is cancelled leaves at once; the worker finishes, which is cheaper than starting another.
+
+        Raises:
+            ServiceError: As `service.errors` says for bad media; MediaLimitError when the time is over.
+        """
+        return await asyncio.shield(self._spawn(self._decode(worker, upload, request)))
+
+    async def _decode(self, worker: _Worker, upload: int, request: DecodeRequest) -> Decoded:
+        healthy = False
+        try:
+            async with asyncio.timeout(self.timeout):
+                decoded = await worker.decode(upload, request)
+            healthy = True
+            return decoded
+        except TimeoutError as error:
+            raise MediaLimitError(
+                f"decoding the upload takes longer than {self.timeout:g} s: send a shorter or smaller one"
+            ) from error
+        except WorkerLostError:
+            raise
+        except ServiceError:
+            # A verdict about the media; only a dead worker cannot go on.
+            healthy = worker.process.poll() is None
+            raise
+        finally:
+            if healthy:
+                self.release(worker)
+            else:
+                self._replace(worker)
+
+    def _replace(self, worker: _Worker) -> None:
+        self._all.discard(worker)
+        if self._closing:
+            return
+        self._spawn(self._kill_and_add(worker))
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _kill_and_add(self, worker: _Worker) -> None:
+        await asyncio.to_thread(worker.kill)
+        while True:
+            try:
+                return await self._add_worker()
+            except (InternalError, OSError):
+                logger.exception("could not start a decode worker; trying again")
+                await asyncio.sleep(1.0)
+
+    async def _add_worker(self) -> None:
+        worker = await _Worker.start(self.memory_bytes)
+        self._all.add(worker)
+        self.release(worker)

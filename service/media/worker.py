@@ -1,0 +1,92 @@
+"""A decode worker: a process of its own that turns one upload at a time into views.
+
+Started as `python -m service.media.worker FD`, FD being one end of a Unix socket pair. Messages are JSON packets; the
+upload arrives, and the pixels leave, as file descriptors of memory files that ride on a packet. The worker holds no
+other file and ends when the socket closes.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+import signal
+import socket
+import sys
+from math import prod
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import MediaLimitError, ServiceError
+from service.media.decoding import decode_views
+from service.media.types import DecodeFailure, DecodeRequest, DecodeResult
+
+MAX_MESSAGE_BYTES = 1 << 17
+READY = b"{}"
+
+
+def main() -> None:
+    """Serve decode requests on the socket given by file descriptor number until it closes."""
+    descriptor, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
+    _restrict(memory_bytes)
+    with socket.socket(fileno=descriptor) as connection:
+        connection.send(READY)
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1)
+            if not message:
+                return
+            _answer(connection, message, descriptors[0])
+
+
+def _restrict(memory_bytes: int) -> None:
+    # Ctrl-C in a terminal reaches the whole process group; the server decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+def _answer(connection: socket.socket, message: bytes, upload: int) -> None:
+    output = _Output()
+    try:
+        with open(upload, "rb") as file:
+            result: DecodeResult | DecodeFailure = decode_views(
+                file, DecodeRequest.model_validate_json(message), output.allocate
+            )
+    except ServiceError as error:
+        result = DecodeFailure(code=error.code, detail=error.detail)
+    except MemoryError:
+        detail = "decoding the upload takes more memory than a decode worker may use: send a smaller one"
+        result = DecodeFailure(code=MediaLimitError.code, detail=detail)
+    reply = result.model_dump_json().encode()
+    socket.send_fds(connection, [reply], output.descriptors() if isinstance(result, DecodeResult) else [])
+    output.close()
+
+
+class _Output:
+    """The memory file that holds the pixels of one answer."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+
+    def allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        self.close()
+        self._descriptor = os.memfd_create("views", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self._descriptor, prod(shape))
+        return np.frombuffer(mmap.mmap(self._descriptor, prod(shape)), np.uint8).reshape(shape)
+
+    def descriptors(self) -> list[int]:
+        assert self._descriptor is not None
+        return [self._descriptor]
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From the network's raw outputs to what a client is told."""

@@ -1,0 +1,46 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.errors import RuntimeLoadError
+
+PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxCpuRuntime:
+    """A session of ONNX Runtime's CPU provider.
+
+    Args:
+        model_file: The exported .onnx file.
+        threads: Threads that one run may use; 0 lets ONNX Runtime take one for each core.
+
+    Raises:
+        RuntimeLoadError: The file cannot be loaded, or another provider than the CPU's would run it.
+    """
+
+    name = "onnxruntime-cpu"
+
+    def __init__(self, model_file: Path, threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Waiting threads that spin would take the cores that decode workers need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(model_file, options, providers=[PROVIDER])
+        except Exception as error:
+            # ONNX Runtime's exceptions have no common base below Exception.
+            raise RuntimeLoadError(f"ONNX Runtime cannot load {model_file}: {error}") from error
+        if self._session.get_providers() != [PROVIDER]:
+            raise RuntimeLoadError(f"asked for {PROVIDER}, got {self._session.get_providers()}")
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = self._session.run(["logits"], {self._input: frames})[0]
+        return np.asarray(logits, dtype=np.float32)

@@ -1,0 +1,48 @@
+"""All settings of the server, read once from CLIPSERVE_* environment variables or the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEBIBYTE = 1 << 20
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    """Every setting has a default that is safe on a small machine; each is `CLIPSERVE_<NAME>` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="CLIPSERVE_", frozen=True, extra="forbid")
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    repository: Path = Field(default=Path("model_repository"), description="folder with the exported models")
+    default_model: str | None = Field(
+        default=None, description="model behind /v1/classify; the first by name when not given"
+    )
+
+    max_body_bytes: int = Field(default=512 * MEBIBYTE, gt=0, description="largest upload")
+    request_timeout: float = Field(default=60.0, gt=0, description="seconds until a request is given up (504)")
+    drain_timeout: float = Field(default=30.0, ge=0, description="seconds that accepted requests get at shutdown")
+
+    decode_workers: int = Field(default_factory=available_cores, gt=0, description="decode processes")
+    decode_timeout: float = Field(default=15.0, gt=0, description="seconds that decoding one upload may take")
+    decode_memory_bytes: int = Field(default=2048 * MEBIBYTE, gt=0, description="address space of a decode process")
+    max_waiting_uploads: int = Field(default=512, ge=0, description="uploads that may wait for a decode process")
+    max_pixels: int = Field(default=50_000_000, gt=0, description="pixels of one frame")
+    max_frames: int = Field(default=60_000, gt=0, description="frames in a video")
+    max_seconds: float = Field(default=3600.0, gt=0, description="length of a video")
+    max_streams: int = Field(default=16, gt=0, description="streams in a container")
+    max_views: int = Field(default=30, gt=0, description="clips times crops of one request")
+
+    max_batch_size: int = Field(default=8, gt=0, description="views that run together")
+    max_queue_delay: float = Field(default=0.002, ge=0, description="seconds that a batch waits to be filled")
+    max_queue_size: int = Field(default=1024, gt=0, description="views that may wait for a batch, a model")
+    runtime_threads: int = Field(default=0, ge=0, description="threads of one run; 0: one a core")
