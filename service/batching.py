@@ -1,7 +1,8 @@
 """The dynamic batcher: views of many callers run together, and nobody is lost or harmed by a neighbour.
 
-One task forms batches, another runs them; a queue of one batch between them lets batch n+1 be put together while batch
-n runs. The window of a batch opens with its first view and closes when the batch is full or the delay is over.
+One task forms batches, another runs them: batch n+1 is put together while batch n runs, and no sooner, so that views
+which arrive meanwhile still find a place in it. The window of a batch opens with its first view and closes when the
+batch is full or the delay is over.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from service.errors import InternalError, NotReadyError, QueueFullError
 from service.runtimes.base import Runtime
 
 logger = logging.getLogger(__name__)
+
+BATCHES_AT_ONCE = 2  # one that runs, one that is being put together
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Batcher:
         self._executor = executor
         self._queue: deque[_Item] = deque()
         self._arrived = asyncio.Event()
-        self._formed: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
+        self._formed: asyncio.Queue[_Batch] = asyncio.Queue()
+        self._places = asyncio.Semaphore(BATCHES_AT_ONCE)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -145,21 +149,31 @@ class Batcher:
     async def _form_batches(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            await self._places.acquire()
             items = await self._collect()
-            if not items:
-                continue
             try:
                 frames = await loop.run_in_executor(self._executor, np.stack, [item.frames for item in items])
-                await self._formed.put(_Batch(items, frames))
+                self._formed.put_nowait(_Batch(items, frames))
             except asyncio.CancelledError:
                 _fail(items, _stopping())
                 raise
             except Exception as error:
                 logger.exception("a batch of %d views could not be put together", len(items))
                 _fail(items, InternalError(f"the batch could not be put together: {error}"))
+                self._places.release()
 
     async def _collect(self) -> list[_Item]:
         """Wait for a first view, then for more until the batch is full or the delay is over."""
+        items: list[_Item] = []
+        while not items:
+            await self._window()
+            while self._queue and len(items) < self.settings.max_batch_size:
+                item = self._queue.popleft()
+                if not item.future.done():
+                    items.append(item)
+        return items
+
+    async def _window(self) -> None:
         while not self._queue:
             self._arrived.clear()
             await self._arrived.wait()
@@ -170,13 +184,7 @@ class Batcher:
                 async with asyncio.timeout(left):
                     await self._arrived.wait()
             except TimeoutError:
-                break
-        items: list[_Item] = []
-        while self._queue and len(items) < self.settings.max_batch_size:
-            item = self._queue.popleft()
-            if not item.future.done():
-                items.append(item)
-        return items
+                return
 
     async def _run_batches(self) -> None:
         loop = asyncio.get_running_loop()
@@ -194,6 +202,8 @@ class Batcher:
                 logger.exception("a batch of %d views failed", len(batch.items))
                 _fail(batch.items, InternalError(f"the network could not be run: {error}"))
                 continue
+            finally:
+                self._places.release()
             running = perf_counter() - started
             for item, row in zip(batch.items, logits, strict=True):
                 if not item.future.done():

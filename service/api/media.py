@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.api.disconnect import run_while_connected
 from service.api.problems import Problem
@@ -23,7 +23,7 @@ class ClassifyQuery(BaseModel):
 
     top_k: int = Field(5, ge=1, description="number of classes to name")
     clips: int | None = Field(None, ge=1, description="temporal views")
-    crops: Literal[1, 3] | None = Field(None, description="spatial views")
+    crops: Annotated[Literal[1, 3], BeforeValidator(int)] | None = Field(None, description="spatial views")
     start: float | None = Field(None, ge=0, allow_inf_nan=False, description="look from here on, seconds")
     end: float | None = Field(None, gt=0, allow_inf_nan=False, description="look up to here, seconds")
 

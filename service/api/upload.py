@@ -24,8 +24,8 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[int]
 
     Raises:
         PayloadTooLargeError: More than `max_bytes`; noticed from the header or on the way, never after the fact.
-        UnsupportedMediaError: Empty, or the first bytes are of no accepted format.
-        BadParameterError: A broken form, a form without exactly one file, or a client that stopped sending.
+        UnsupportedMediaError: The first bytes are of no accepted format.
+        BadParameterError: No bytes, a broken form, a form without exactly one file, or a client that stopped sending.
     """
     _check_declared_length(request, max_bytes)
     descriptor = os.memfd_create("upload", os.MFD_CLOEXEC)
@@ -37,7 +37,11 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[int]
         except ClientDisconnect as error:
             raise BadParameterError("the connection closed before the whole body came") from error
         sink.finish()
-        sniff(os.pread(descriptor, SNIFF_BYTES, 0))
+        head = os.pread(descriptor, SNIFF_BYTES, 0)
+        if not head:
+            raise BadParameterError("the upload is empty: send the bytes of a video or an image")
+        # A first look costs nothing and keeps what cannot be decoded away from the workers.
+        sniff(head)
         yield descriptor
     finally:
         os.close(descriptor)

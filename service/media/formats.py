@@ -74,10 +74,8 @@ def sniff(head: bytes) -> ContainerFormat:
     """Return the container format that starts with `head`, the first SNIFF_BYTES of an upload.
 
     Raises:
-        UnsupportedMediaError: Empty, or no accepted format.
+        UnsupportedMediaError: It is no accepted format.
     """
-    if not head:
-        raise UnsupportedMediaError("the upload is empty: send the bytes of a video or an image")
     found = _by_prefix(head) or _iso(head) or _riff(head) or _png(head) or _matroska(head) or _mpegts(head)
     if found is None:
         accepted = ", ".join(accepted.name for accepted in ALL_FORMATS)

@@ -84,6 +84,8 @@ def _video_stream(container: InputContainer, limits: DecodeLimits) -> VideoStrea
     if not isinstance(stream, VideoStream):
         raise UndecodableMediaError("the upload holds no video stream")
     codec = stream.codec_context
+    if codec is None:
+        raise UndecodableMediaError("the upload's video stream does not say how it is coded: the file is damaged")
     if codec.name not in ALLOWED_CODECS:
         raise UnsupportedMediaError(f"codec {codec.name} is not accepted; accepted are {', '.join(ALLOWED_CODECS)}")
     check_pixels(codec.width, codec.height, limits)

@@ -1,0 +1,109 @@
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from models import CheckpointError, Network, create_model, load_checkpoint
+
+NAME = "uniformer_tiny_shapes"
+
+
+@pytest.fixture
+def network() -> Network:
+    return create_model(NAME)
+
+
+def saved(content: Any, folder: Path) -> Path:
+    file = folder / "checkpoint.pth"
+    torch.save(content, file)
+    return file
+
+
+def assert_same_weights(a: Network, b: Network) -> None:
+    for key, value in a.state_dict().items():
+        assert torch.equal(value, b.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state", "model", None])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_every_wrapper_loads(network: Network, tmp_path: Path, wrapper: str | None, prefix: str) -> None:
+    state = {prefix + key: value for key, value in network.state_dict().items()}
+    # What training programs store beside the weights.
+    extras = {"epoch": 300, "optimizer": {"state": {}, "param_groups": []}, "args": argparse.Namespace(lr=1e-3)}
+    other = create_model(NAME)
+    load_checkpoint(other, saved({wrapper: state, **extras} if wrapper else state, tmp_path))
+    assert_same_weights(network, other)
+
+
+def test_safetensors_loads(network: Network, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(network.state_dict(), file)
+    other = create_model(NAME)
+    load_checkpoint(other, file)
+    assert_same_weights(network, other)
+
+
+class _Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_pickle_with_code_is_refused_and_not_run(network: Network, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    file = saved({"model": network.state_dict(), "extra": _Bomb(trap)}, tmp_path)
+    with pytest.raises(CheckpointError, match="more than tensors"):
+        load_checkpoint(network, file)
+    assert not trap.exists()
+
+
+def test_every_wrong_entry_is_listed(network: Network, tmp_path: Path) -> None:
+    state = network.state_dict()
+    del state["norm.bias"], state["blocks1.0.conv1.weight"]
+    state["surprise"] = torch.zeros(3)
+    state["patch_embed2.proj.bias"] = torch.zeros(5)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(network, saved(state, tmp_path))
+    text = str(caught.value)
+    assert "missing: norm.bias (192,)" in text
+    assert "missing: blocks1.0.conv1.weight" in text
+    assert "unexpected: surprise (3,)" in text
+    assert "wrong shape: patch_embed2.proj.bias is (5,), the network has (64,)" in text
+
+
+def test_other_class_count_names_the_setting(tmp_path: Path) -> None:
+    file = saved(create_model(NAME, num_classes=5).state_dict(), tmp_path)
+    with pytest.raises(CheckpointError, match=r"5 classes .* has 11: build the network with num_classes=5"):
+        load_checkpoint(create_model(NAME), file)
+    load_checkpoint(create_model(NAME, num_classes=5), file)
+
+
+def test_sibling_checkpoint_names_what_would_fit(tmp_path: Path) -> None:
+    file = saved(create_model("uniformer_s_in1k").state_dict(), tmp_path)
+    with pytest.raises(CheckpointError, match="it would fit uniformer_s_in1k"):
+        load_checkpoint(create_model("uniformer_s_plus_in1k"), file)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
+def test_damaged_file_is_refused(network: Network, tmp_path: Path, content: bytes) -> None:
+    for name in ("weights.pth", "weights.safetensors"):
+        file = tmp_path / name
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match="weights"):
+            load_checkpoint(network, file)
+
+
+def test_missing_file_is_named(network: Network, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_checkpoint(network, tmp_path / "nothing.pth")
+
+
+def test_file_without_state_dict_is_refused(network: Network, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        load_checkpoint(network, saved({"epoch": 3}, tmp_path))

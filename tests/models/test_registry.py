@@ -1,0 +1,68 @@
+import dataclasses
+
+import pytest
+import torch
+
+from models import create_model, list_models, load_labels, model_entry
+from models.registry import register_model
+
+
+def test_names_are_sorted_and_filtered() -> None:
+    names = list_models()
+    assert names == sorted(names)
+    assert "uniformer_s_16x4_k400" in list_models(family="uniformer", task="video_classification")
+    assert "uniformer_s_16x4_k400" not in list_models(task="image_classification")
+
+
+def test_duplicate_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"uniformer_s_in1k.*twice"):
+        register_model(model_entry("uniformer_s_in1k"))
+
+
+def test_unknown_name_proposes_close_ones() -> None:
+    with pytest.raises(ValueError, match=r"did you mean .*uniformer_s_16x4_k400"):
+        create_model("uniformer_s_16x4_k40")
+
+
+def test_unknown_override_lists_the_known_ones() -> None:
+    with pytest.raises(TypeError, match=r"no setting dept; it takes .*depths"):
+        create_model("uniformer_tiny_shapes", dept=(1, 1, 1, 1))
+
+
+def test_overrides_change_the_network() -> None:
+    network = create_model("uniformer_tiny_shapes", num_classes=7, num_frames=4)
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 4, 64, 64)).shape == (1, 7)
+    assert not network.training
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_weights_entry_is_consistent(name: str) -> None:
+    entry = model_entry(name)
+    weights = entry.weights
+    assert entry.config.num_classes == len(load_labels(weights.labels))
+    assert (entry.config.num_classes, entry.name) != (0, "")
+    if weights.task == "video_classification":
+        assert weights.sampling.num_frames == entry.config.num_frames
+    assert weights.preprocessing.crop == (entry.config.input_size,) * 2
+    assert dataclasses.is_dataclass(entry.config)
+
+
+# From labels/SOURCES.md: the order of Kinetics classes belongs to the weights.
+@pytest.mark.parametrize(
+    ("labels", "index", "name"),
+    [
+        ("kinetics400", 0, "abseiling"),
+        ("kinetics400_uniformer", 0, "riding a bike"),
+        ("kinetics400_uniformer", 331, "zumba"),
+        ("kinetics600_uniformer", 0, "feeding fish"),
+        ("ssv2", 140, "Spinning something that quickly stops spinning"),
+    ],
+)
+def test_label_order(labels: str, index: int, name: str) -> None:
+    assert load_labels(labels)[index] == name
+
+
+def test_uniformer_kinetics_uses_its_own_order() -> None:
+    assert model_entry("uniformer_s_16x4_k400").weights.labels == "kinetics400_uniformer"

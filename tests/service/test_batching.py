@@ -1,0 +1,171 @@
+"""The batcher with a runtime that needs no network: it sums the pixels of each view."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.batching import Batcher, BatchSettings, ViewOutput
+from service.errors import InternalError, NotReadyError, QueueFullError
+
+
+class SummingRuntime:
+    """Answers each view with its sum, records the batches, fails or waits when told to."""
+
+    name = "summing"
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.may_run = threading.Event()
+        self.may_run.set()
+        self.running = threading.Event()
+
+    def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.running.set()
+        assert self.may_run.wait(20)
+        sums = frames.reshape(len(frames), -1).sum(axis=1, dtype=np.float32)
+        self.batches.append([int(value) for value in sums])
+        if 666 in self.batches[-1]:
+            raise RuntimeError("the engine broke")
+        if 77 in self.batches[-1]:
+            return sums[:1, None]
+        return sums[:, None]
+
+
+def view(value: int) -> NDArray[np.uint8]:
+    """Return one view (1, 4) whose pixels sum to `value`."""
+    pixels = np.zeros((1, 4), np.uint8)
+    pixels[0] = [value // 4 + (i < value % 4) for i in range(4)]
+    return pixels
+
+
+@asynccontextmanager
+async def running(
+    runtime: SummingRuntime, size: int = 4, delay: float = 0.0, queue: int = 100
+) -> AsyncIterator[Batcher]:
+    with ThreadPoolExecutor(2) as executor:
+        batcher = Batcher(runtime, executor, BatchSettings(size, delay, queue))
+        batcher.start()
+        try:
+            yield batcher
+        finally:
+            runtime.may_run.set()
+            await batcher.stop()
+
+
+def values(outputs: list[ViewOutput]) -> list[int]:
+    return [int(output.logits[0]) for output in outputs]
+
+
+def test_concurrent_callers_share_a_batch_and_get_their_own_results() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with running(runtime, size=4, delay=5.0) as batcher:
+            # The fourth view fills the batch, so that nobody waits for the delay of five seconds.
+            results = await asyncio.wait_for(asyncio.gather(*(batcher.submit(view(i)) for i in (5, 6, 7, 8))), 4)
+        assert [values(result) for result in results] == [[5], [6], [7], [8]]
+        assert runtime.batches == [[5, 6, 7, 8]]
+        assert {result[0].batch_size for result in results} == {4}
+
+    asyncio.run(scenario())
+
+
+def test_window_closes_by_delay() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with running(runtime, size=100, delay=0.02) as batcher:
+            assert values(await asyncio.wait_for(batcher.submit(view(3)), 5)) == [3]
+        assert runtime.batches == [[3]]
+
+    asyncio.run(scenario())
+
+
+def test_request_with_more_views_than_a_batch_is_split_and_keeps_its_order() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with running(runtime, size=4) as batcher:
+            outputs = await batcher.submit(np.concatenate([view(i) for i in range(10)]))
+        assert values(outputs) == list(range(10))
+        assert [len(batch) for batch in runtime.batches] == [4, 4, 2]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("poison", "message"), [(666, "could not be run"), (77, "results came out")])
+def test_failed_batch_fails_its_callers_and_the_next_one_works(poison: int, message: str) -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with running(runtime, size=2, delay=1.0) as batcher:
+            failed = await asyncio.gather(batcher.submit(view(poison)), batcher.submit(view(1)), return_exceptions=True)
+            assert all(isinstance(error, InternalError) and message in error.detail for error in failed)
+            assert values((await asyncio.gather(batcher.submit(view(2)), batcher.submit(view(3))))[1]) == [3]
+            assert batcher.alive
+
+    asyncio.run(scenario())
+
+
+def test_cancelled_caller_leaves_the_queue_and_harms_nobody() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        runtime.may_run.clear()
+        async with running(runtime, size=1) as batcher:
+            first = asyncio.create_task(batcher.submit(view(1)))
+            await asyncio.to_thread(runtime.running.wait, 5)
+            doomed = asyncio.create_task(batcher.submit(np.concatenate([view(2), view(3), view(4)])))
+            patient = asyncio.create_task(batcher.submit(view(9)))
+            await asyncio.sleep(0.05)
+            doomed.cancel()
+            await asyncio.gather(doomed, return_exceptions=True)
+            depth = batcher.queue_depth
+            runtime.may_run.set()
+            assert values(await first) == [1]
+            assert values(await patient) == [9]
+        assert depth <= 1
+        # At most what had been formed already ran for the caller that left.
+        assert sum(len(batch) for batch in runtime.batches) <= 4
+
+    asyncio.run(scenario())
+
+
+def test_full_queue_refuses_with_a_time_to_come_back() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        runtime.may_run.clear()
+        async with running(runtime, size=1, queue=2) as batcher:
+            waiting = [asyncio.create_task(batcher.submit(view(1)))]
+            await asyncio.to_thread(runtime.running.wait, 5)
+            for _ in range(8):
+                waiting.append(asyncio.create_task(batcher.submit(view(1))))
+                await asyncio.sleep(0.02)
+            done = [task for task in waiting if task.done()]
+            assert done
+            for task in done:
+                with pytest.raises(QueueFullError, match="at most 2 may") as caught:
+                    task.result()
+                assert caught.value.retry_after is not None
+            runtime.may_run.set()
+            for task in waiting:
+                if task not in done:
+                    assert values(await task) == [1]
+
+    asyncio.run(scenario())
+
+
+def test_stop_answers_everybody_who_waits() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        runtime.may_run.clear()
+        async with running(runtime, size=1) as batcher:
+            tasks = [asyncio.create_task(batcher.submit(view(i))) for i in range(5)]
+            await asyncio.to_thread(runtime.running.wait, 5)
+            stop = asyncio.create_task(batcher.stop())
+            results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+            assert all(isinstance(result, NotReadyError) for result in results)
+            await stop
+
+    asyncio.run(scenario())

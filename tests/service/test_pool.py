@@ -1,0 +1,150 @@
+"""Decode workers as real processes: crashes, kills, overruns and what is left of the pool afterwards."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import numpy as np
+import pytest
+
+from service.errors import (
+    MediaLimitError,
+    QueueFullError,
+    UndecodableMediaError,
+    UnsupportedMediaError,
+    WorkerLostError,
+)
+from service.media.pool import Decoded, DecodePool
+from tests.media import decode, decode_request, encode, numbered_frames
+
+CLIP = encode(numbered_frames(40), options={"preset": "veryfast"})
+LONG_CLIP = encode(np.tile(numbered_frames(60, 480, 640), (6, 1, 1, 1)), options={"preset": "ultrafast", "g": "400"})
+# Segments over the whole video: every frame must be decoded.
+WHOLE = decode_request(kind="segments_centre", num_frames=64, rate=None, target_fps=None)
+
+
+@asynccontextmanager
+async def pool(workers: int = 1, max_waiting: int = 10, seconds: float = 30.0) -> AsyncIterator[DecodePool]:
+    running = DecodePool(workers, max_waiting, memory_bytes=2 << 30, timeout=seconds)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.close()
+
+
+@contextmanager
+def memory_file(content: bytes) -> Iterator[int]:
+    descriptor = os.memfd_create("test")
+    try:
+        os.write(descriptor, content)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def decode_in(running: DecodePool, content: bytes, request: object = None) -> Decoded:
+    with memory_file(content) as upload:
+        worker = await running.acquire()
+        return await running.decode(worker, upload, request or decode_request())  # type: ignore[arg-type]
+
+
+def test_pixels_cross_the_process_border_unchanged() -> None:
+    async def scenario() -> None:
+        async with pool() as running:
+            decoded = await decode_in(running, CLIP)
+        result, pixels = decode(CLIP, decode_request())
+        assert decoded.result == result
+        assert np.array_equal(decoded.pixels, pixels)
+        assert not decoded.pixels.flags.writeable
+
+    asyncio.run(scenario())
+
+
+def test_bad_media_costs_no_worker() -> None:
+    async def scenario() -> None:
+        async with pool() as running:
+            before = running.process_ids
+            with pytest.raises(UnsupportedMediaError, match="accepted formats"):
+                await decode_in(running, b"text")
+            with pytest.raises(UndecodableMediaError):
+                await decode_in(running, CLIP[: len(CLIP) // 2])
+            assert (await decode_in(running, CLIP)).result.media.frames == 40
+            assert running.process_ids == before
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGKILL, WorkerLostError), (signal.SIGSEGV, UndecodableMediaError)]
+)
+def test_worker_that_dies_fails_its_request_alone_and_is_replaced(number: int, error: type[Exception]) -> None:
+    async def scenario() -> None:
+        async with pool() as running:
+            (victim,) = running.process_ids
+            task = asyncio.create_task(decode_in(running, LONG_CLIP, WHOLE))
+            await asyncio.sleep(0.1)
+            os.kill(victim, number)
+            with pytest.raises(error):
+                await task
+            assert (await decode_in(running, CLIP)).result.media.frames == 40
+            assert running.process_ids != [victim]
+
+    asyncio.run(scenario())
+
+
+def test_worker_that_dies_idle_is_replaced() -> None:
+    async def scenario() -> None:
+        async with pool() as running:
+            (victim,) = running.process_ids
+            os.kill(victim, signal.SIGKILL)
+            await asyncio.sleep(0.2)
+            with pytest.raises(WorkerLostError):
+                await decode_in(running, CLIP)
+            assert (await decode_in(running, CLIP)).result.media.frames == 40
+
+    asyncio.run(scenario())
+
+
+def test_overrun_is_stopped_and_named() -> None:
+    async def scenario() -> None:
+        async with pool(seconds=0.05) as running:
+            with pytest.raises(MediaLimitError, match=r"longer than 0.05 s"):
+                await decode_in(running, LONG_CLIP, WHOLE)
+            running.timeout = 30.0
+            assert (await decode_in(running, CLIP)).result.media.frames == 40
+
+    asyncio.run(scenario())
+
+
+def test_waiting_line_is_bounded_and_served_in_order() -> None:
+    async def scenario() -> None:
+        async with pool(max_waiting=2) as running:
+            worker = await running.acquire()
+            waiting = [asyncio.create_task(running.acquire()) for _ in range(2)]
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFullError, match="2 uploads are waiting"):
+                await running.acquire()
+            waiting[0].cancel()
+            await asyncio.gather(waiting[0], return_exceptions=True)
+            running.release(worker)
+            assert await asyncio.wait_for(waiting[1], 5) is worker
+            running.release(worker)
+
+    asyncio.run(scenario())
+
+
+def test_caller_that_leaves_gives_its_worker_back() -> None:
+    async def scenario() -> None:
+        async with pool() as running:
+            before = running.process_ids
+            task = asyncio.create_task(decode_in(running, LONG_CLIP, WHOLE))
+            await asyncio.sleep(0.1)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert (await asyncio.wait_for(decode_in(running, CLIP), 30)).result.media.frames == 40
+            assert running.process_ids == before
+
+    asyncio.run(scenario())

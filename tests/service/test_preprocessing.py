@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from demo.clips import encode_frames, generate_clip, h264
+from service.manifest import Preprocessing
+from service.media.preprocessing import crop_names, crop_offset, resize, resized_size
+from tests.media import decode_all
+
+MEAN, STD = 0.45, 0.225
+
+
+def rule(short_side: int, crop: int, interpolation: str = "bilinear") -> Preprocessing:
+    centering = "ceil" if interpolation == "bilinear" else "round"
+    return Preprocessing.model_validate(
+        {
+            "resize": short_side,
+            "crop": (crop, crop),
+            "interpolation": interpolation,
+            "centering": centering,
+            "mean": (MEAN,) * 3,
+            "std": (STD,) * 3,
+            "channels": "rgb",
+        }
+    )
+
+
+# The table of the reference notes (PySlowFast transform.py): source, short side, crop index -> resized, top, left.
+@pytest.mark.parametrize(
+    ("source", "short_side", "index", "resized", "corner"),
+    [
+        ((240, 320), 256, 1, (256, 341), (16, 59)),
+        ((240, 320), 224, 0, (224, 298), (0, 0)),
+        ((240, 320), 224, 1, (224, 298), (0, 37)),
+        ((240, 320), 224, 2, (224, 298), (0, 74)),
+        ((360, 640), 256, 1, (256, 455), (16, 116)),
+        ((340, 256), 256, 1, (340, 256), (58, 16)),
+        ((426, 240), 224, 2, (397, 224), (173, 0)),
+        ((270, 480), 224, 1, (224, 398), (0, 87)),
+    ],
+)
+def test_resize_and_crop_geometry(
+    source: tuple[int, int], short_side: int, index: int, resized: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    assert resized_size(*source, short_side) == resized
+    name = crop_names(*resized, 3, "center")[index]
+    assert crop_offset(*resized, (224, 224), name, "ceil") == corner
+
+
+def test_one_crop_is_the_centre_or_the_first() -> None:
+    assert crop_names(224, 300, 1, "center") == ("center",)
+    assert crop_names(224, 300, 1, "first") == ("left",)
+    assert crop_names(300, 224, 1, "first") == ("top",)
+
+
+def test_image_pipelines_split_odd_margins_as_torchvision_does() -> None:
+    # torchvision CenterCrop: int(round((341 - 224) / 2.0)) = 58, where the video loaders take ceil = 59.
+    assert crop_offset(256, 341, (224, 224), "center", "round") == (16, 58)
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("short_side", [96, 224, 256])
+def test_video_pixels_equal_the_papers_float_pipeline(number: int, short_side: int) -> None:
+    """Normalise, resize in float, crop (PySlowFast); against resize in uint8, round, normalise afterwards."""
+    clip = generate_clip(31, number)
+    frame = decode_all(encode_frames(clip.frames, clip.fps, h264(20)))[len(clip.frames) // 2]
+    x = (torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255 - MEAN) / STD
+    height, width = resized_size(*frame.shape[:2], short_side)
+    x = functional.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+    expected = ((x[0] * STD + MEAN) * 255).permute(1, 2, 0).numpy()
+    ours = resize(frame, rule(short_side, 96))
+    assert ours.shape == (height, width, 3)
+    difference = np.abs(ours.astype(np.int64) - np.rint(expected).astype(np.int64))
+    assert difference.max() <= 1
+    # Rounding alone cannot explain a shift of the sampling grid: most pixels must be exact.
+    assert (difference == 0).mean() > 0.8
+
+
+def test_image_pixels_equal_pil_bicubic() -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(picture).resize((341, 256), Image.Resampling.BICUBIC))
+    assert np.array_equal(resize(picture, rule(256, 224, "bicubic")), expected)
