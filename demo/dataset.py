@@ -32,7 +32,8 @@ def decode_file(content: bytes, model_name: str) -> NDArray[np.uint8]:
         return arrays[-1]
 
     decode_views(io.BytesIO(content), request, allocate)
-    return arrays[-1][0]
+    view: NDArray[np.uint8] = arrays[-1][0]
+    return view
 
 
 def training_example(number: int, seed: int, model_name: str) -> tuple[NDArray[np.uint8], int]:

@@ -126,7 +126,8 @@ def render_clip(label: str, rng: np.random.Generator) -> Clip:
 
 def render_picture(rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw one still picture (H, W, 3); a video model should call it `still`."""
-    return render_clip("still", rng).frames[0]
+    picture: NDArray[np.uint8] = render_clip("still", rng).frames[0]
+    return picture
 
 
 def _frame_size(rng: np.random.Generator) -> tuple[int, int]:
@@ -149,7 +150,7 @@ def _background(height: int, width: int, rng: np.random.Generator) -> NDArray[np
         centre = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
         radius = int(rng.uniform(0.03, 0.12) * min(height, width))
         cv2.circle(texture, centre, radius, rng.uniform(20, 235, 3).tolist(), -1, cv2.LINE_AA)
-    return np.clip(texture, 0, 255).astype(np.float32)
+    return np.asarray(np.clip(texture, 0, 255), dtype=np.float32)
 
 
 def _motion(label: str, rng: np.random.Generator) -> _Motion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def _label_map(changes: dict[str, str]) -> NDArray[np.int64]:
 
 # Changes of a clip (T, H, W, 3) whose effect on the label is known exactly; each multiplies the data by two and teaches
 # the very differences that the classes are about.
-_SYMMETRIES = (
+_SYMMETRIES: tuple[tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], NDArray[np.int64]], ...] = (
     (lambda clip: clip[:, :, ::-1], _label_map(MIRRORED)),
     (lambda clip: clip[:, ::-1], _label_map(UPSIDE_DOWN)),
     (lambda clip: clip.transpose(0, 2, 1, 3), _label_map(TRANSPOSED)),
@@ -109,7 +110,8 @@ def main() -> None:
     begin = time.monotonic()
     clips, labels = load_examples(TRAIN_SEED, arguments.clips, arguments.name, DATA_FOLDER)
     torch.manual_seed(arguments.seed)
-    network = create_model(arguments.name).to(memory_format=torch.channels_last_3d)
+    network = create_model(arguments.name)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     train(network, clips, labels, arguments.epochs, batch_size=32, seed=arguments.seed)
     held_out, truth = load_examples(HOLD_OUT_SEED, 440, arguments.name, DATA_FOLDER)
     predicted = predict(network, held_out)

@@ -1,0 +1,68 @@
+# The verbs of the project; continuous integration calls the same ones. `make help` lists them.
+PYTHON ?= python3.11
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test test-slow test-docker lint format type serve export loadtest train-demo evaluate-demo clean
+
+help: ## list the verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# Two stamps, so that `make demo` on a fresh machine fetches what serving needs and nothing else.
+$(VENV)/serving: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/everything: $(VENV)/serving
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/serving ## serve the demo model, POST the sample clip and picture, print the answers (KEEP=1: stay up)
+	$(BIN)/python -m demo.run --port $(PORT) $(if $(KEEP),--keep)
+
+install: $(VENV)/everything ## make .venv with all dependencies
+
+test: install ## run the test suite
+	$(BIN)/python -m pytest
+
+test-slow: install ## run the tests that take minutes as well
+	$(BIN)/python -m pytest -m 'slow and not gpu and not docker'
+
+test-docker: install ## build the images, start them, POST a clip
+	scripts/test_docker.sh
+
+lint: install ## check style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: install ## apply style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+type: install ## check types
+	$(BIN)/mypy
+
+serve: $(VENV)/serving ## serve model_repository/ on PORT
+	$(BIN)/clipserve serve --port $(PORT)
+
+export: install ## export NAME (make export NAME=uniformer_s_16x4_k400 CHECKPOINT=file.pth)
+	$(BIN)/clipserve export $(NAME) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+
+loadtest: install ## headless Locust against a server of its own (USERS=8 DURATION=20s)
+	scripts/loadtest.sh
+
+train-demo: install ## train the demo network from its seed and export it
+	$(BIN)/python -m demo.train
+	rm -rf model_repository/uniformer_tiny_shapes
+	$(BIN)/clipserve export uniformer_tiny_shapes
+
+evaluate-demo: install ## POST 1,000 freshly generated clips to a server and print the accuracy
+	$(BIN)/python -m demo.evaluate
+
+clean: ## remove the virtual environment and everything generated
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/data loadtest/results
+	find . -name __pycache__ -prune -exec rm -rf {} +

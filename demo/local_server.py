@@ -1,0 +1,43 @@
+"""Run `clipserve serve` as a process of its own for as long as a block lasts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+START_SECONDS = 120
+
+
+@contextmanager
+def local_server(port: int) -> Iterator[str]:
+    """Start a server on `port`, yield its address once it is ready, stop it at the end.
+
+    Raises:
+        SystemExit: It did not become ready; its own output says why.
+    """
+    address = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve", "--port", str(port)])  # noqa: S603
+    try:
+        _wait_until_ready(process, address)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"the server ended with status {process.returncode} before it was ready")
+        try:
+            with urllib.request.urlopen(f"{address}/readyz"):  # noqa: S310 (our own address)
+                return
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    raise SystemExit(f"the server was not ready after {START_SECONDS} s")
