@@ -1,5 +1,5 @@
 # The verbs of the project; continuous integration calls the same ones. `make help` lists them.
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3.12),python3)
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
