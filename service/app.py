@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from service.api import health, media, models
+from service.api import health, media, models, page
 from service.api.access import CountAnswers
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
@@ -56,7 +56,7 @@ def create_app(
         summary="Encoded clip or image in, labels out.",
         lifespan=lifespan,
     )
-    for router in (media.router, models.router, health.router):
+    for router in (media.router, models.router, health.router, page.router):
         app.include_router(router)
     install_problem_handlers(app, metrics)
 

@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(
             f"clipserve: `{arguments.verb}` needs {error.name}, which the serving install leaves out: "
-            f"pip install 'clipserve[{arguments.verb}]'",
+            "pip install 'clipserve[export]'",
             file=sys.stderr,
         )
         return 2

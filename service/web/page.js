@@ -1,0 +1,300 @@
+// The page of the server: sends a chosen file to a model and shows the answer.
+// Whatever comes from the server or from a file name is written with textContent, never as markup.
+
+const TOP_K = 5;
+const RETRY_MILLISECONDS = 2000;
+const TIMING_PARTS = ["receive", "decode", "queue", "inference"];
+
+const byId = (id) => document.getElementById(id);
+
+let models = [];
+let chosenFile = null;
+let previewUrl = null;
+let running = null;
+
+// ---------------------------------------------------------------------------------------------- elements and numbers
+
+function element(tag, { text, className, hiddenFromReaders = false } = {}, ...children) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className !== undefined) made.className = className;
+  if (hiddenFromReaders) made.setAttribute("aria-hidden", "true");
+  made.append(...children);
+  return made;
+}
+
+function factPairs(facts) {
+  return facts.map(([name, value]) =>
+    element("div", {}, element("dt", { text: name }), element("dd", { text: value })),
+  );
+}
+
+const percent = (score) => `${(100 * score).toFixed(1)}%`;
+const milliseconds = (seconds) => `${(1000 * seconds).toFixed(1)} ms`;
+const rounded = (number) => String(Math.round(100 * number) / 100);
+const words = (name) => name.replaceAll("_", " ");
+
+function fileSize(bytes) {
+  if (bytes < 1000) return `${bytes} bytes`;
+  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+// ------------------------------------------------------------------------------------------------------------- models
+
+async function loadModels() {
+  for (;;) {
+    const waitingFor = await tryToLoadModels();
+    if (waitingFor === null) break;
+    byId("model-facts").textContent = waitingFor;
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MILLISECONDS));
+  }
+  // A file may have been chosen while the server was starting.
+  if (chosenFile !== null) ask();
+}
+
+// Returns null when the list is filled, otherwise why it is not.
+async function tryToLoadModels() {
+  try {
+    // The list is whole only once the server is ready: models appear in it one by one.
+    const ready = await fetch("readyz");
+    if (!ready.ok) return describeProblem(await readProblem(ready));
+    const answer = await fetch("v1/models");
+    if (!answer.ok) return describeProblem(await readProblem(answer));
+    models = (await answer.json()).models;
+  } catch {
+    return "The server cannot be reached; trying again.";
+  }
+  const select = byId("model");
+  select.replaceChildren(...models.map((model) => new Option(model.name, model.name, model.default, model.default)));
+  select.disabled = false;
+  showModelFacts();
+  return null;
+}
+
+function showModelFacts() {
+  const model = models.find((candidate) => candidate.name === byId("model").value);
+  const input = model.input_shape.filter((axis) => axis !== "batch").join("×");
+  byId("model-facts").textContent =
+    `${words(model.task)}, ${model.num_classes} classes, input ${input}, on ${model.runtime}`;
+}
+
+// ------------------------------------------------------------------------------------------------------ asking a model
+
+function choose(file) {
+  chosenFile = file;
+  showPreview(file);
+  ask();
+}
+
+async function ask() {
+  // Closing the connection makes the server drop the work that nobody waits for any more.
+  running?.abort();
+  if (models.length === 0) {
+    showWaiting("Waiting for the server's list of models…");
+    return;
+  }
+  const model = byId("model").value;
+  const control = (running = new AbortController());
+  showWaiting(`Waiting for ${model}…`);
+  const outcome = await classify(model, chosenFile, control.signal);
+  if (control.signal.aborted) return;
+  byId("answer").setAttribute("aria-busy", "false");
+  if (outcome.problem !== undefined) showProblem(outcome.problem);
+  else showResult(outcome.answer);
+}
+
+// Returns {answer} or {problem}.
+async function classify(model, file, signal) {
+  const form = new FormData();
+  form.append("file", file);
+  const path = `v1/models/${encodeURIComponent(model)}/classify?top_k=${TOP_K}`;
+  try {
+    const response = await fetch(path, { method: "POST", body: form, signal });
+    return response.ok ? { answer: await response.json() } : { problem: await readProblem(response) };
+  } catch {
+    const detail =
+      "The server cannot be reached, it closed the connection (a file over its limit is refused unread), " +
+      "or the browser cannot read the file.";
+    return { problem: { title: "Connection failed", detail } };
+  }
+}
+
+// Proxies in between answer in their own ways, so nothing is taken for granted.
+async function readProblem(response) {
+  const problem = { title: `${response.status} ${response.statusText}`.trim(), detail: "The answer says no more." };
+  try {
+    const { title, detail } = await response.json();
+    if (typeof title === "string") problem.title = title;
+    if (typeof detail === "string") problem.detail = detail;
+  } catch {
+    // Not JSON: the status has to do.
+  }
+  return problem;
+}
+
+const describeProblem = ({ title, detail }) => `${title}: ${detail}`;
+
+// ------------------------------------------------------------------------------------------------------------ showing
+
+function showPreview(file) {
+  if (previewUrl !== null) URL.revokeObjectURL(previewUrl);
+  previewUrl = URL.createObjectURL(file);
+  const isPicture = file.type.startsWith("image/");
+  const media = document.createElement(isPicture ? "img" : "video");
+  const note = byId("preview-note");
+  const showNote = () => {
+    // A file that has been replaced meanwhile has no say.
+    if (!media.isConnected) return;
+    note.textContent = `This browser cannot ${isPicture ? "show" : "play"} the file; the server may be able to read it.`;
+    note.hidden = false;
+    media.hidden = true;
+  };
+  note.hidden = true;
+  media.addEventListener("error", showNote);
+  if (isPicture) {
+    media.alt = "The chosen picture";
+  } else {
+    media.setAttribute("aria-label", "The chosen video");
+    media.controls = media.muted = media.playsInline = true;
+    // Sound alone plays without an error.
+    media.addEventListener("loadedmetadata", () => media.videoWidth === 0 && showNote());
+  }
+  media.src = previewUrl;
+  byId("preview-media").replaceChildren(media);
+  byId("preview-caption").textContent = `${file.name}, ${fileSize(file.size)}`;
+  byId("preview").hidden = false;
+}
+
+function showWaiting(text) {
+  byId("answer").setAttribute("aria-busy", "true");
+  byId("status").textContent = text;
+  byId("problem").hidden = true;
+  byId("result").hidden = true;
+}
+
+function showProblem({ title, detail }) {
+  byId("status").textContent = `No answer for ${chosenFile.name}.`;
+  byId("problem-title").textContent = title;
+  byId("problem-detail").textContent = detail;
+  byId("problem").hidden = false;
+}
+
+function showResult(answer) {
+  const [best] = answer.predictions;
+  const total = milliseconds(answer.timing_seconds.total);
+  byId("status").textContent =
+    `${best.label} (${percent(best.score)}), says ${answer.model} version ${answer.version} after ${total}.`;
+  byId("predictions").replaceChildren(...answer.predictions.map(predictionRow));
+  showTiming(answer.timing_seconds, answer.batch_size);
+  byId("media").replaceChildren(...factPairs(mediaFacts(answer.media)));
+  byId("views").replaceChildren(...mergeCrops(answer.views).map((clip) => clipRow(clip, answer.media.frames)));
+  byId("result").hidden = false;
+}
+
+function predictionRow({ label, score }) {
+  const fill = document.createElement("span");
+  // Set through the object model, which the page's policy allows; a style attribute it would not.
+  fill.style.width = `${100 * score}%`;
+  return element(
+    "li",
+    {},
+    element("span", { text: label, className: "label" }),
+    element("span", { text: percent(score), className: "score" }),
+    element("span", { className: "bar", hiddenFromReaders: true }, fill),
+  );
+}
+
+function showTiming(timing, batchSize) {
+  const sum = TIMING_PARTS.reduce((seconds, part) => seconds + timing[part], 0);
+  const segments = TIMING_PARTS.map((part) => {
+    const segment = element("span", { className: part });
+    // Shares of the whole: factors that add up to less than one would leave room in the bar.
+    segment.style.flexGrow = timing[part] / sum;
+    return segment;
+  });
+  byId("timing-bar").replaceChildren(...segments);
+  const rows = factPairs(TIMING_PARTS.map((part) => [part, milliseconds(timing[part])]));
+  TIMING_PARTS.forEach((part, i) => {
+    rows[i].firstChild.prepend(element("span", { className: `swatch ${part}`, hiddenFromReaders: true }));
+  });
+  byId("timing").replaceChildren(...rows);
+  byId("timing-total").textContent = `${milliseconds(timing.total)} in all, run in a batch of ${batchSize}`;
+}
+
+function mediaFacts(media) {
+  const facts = [
+    ["kind", media.kind],
+    ["format", media.format],
+    ["codec", media.codec],
+    ["size", `${media.width} × ${media.height}`],
+    ["frames", String(media.frames)],
+  ];
+  if (media.fps !== null) facts.push(["frames a second", rounded(media.fps)]);
+  if (media.duration_seconds !== null) facts.push(["duration", `${rounded(media.duration_seconds)} s`]);
+  facts.push(["rotation", `${media.rotation}°`]);
+  return facts;
+}
+
+// The crops of a clip are made of the same frames, which need to be shown only once.
+function mergeCrops(views) {
+  const clips = [];
+  for (const { clip, crop, frames } of views) {
+    const last = clips.at(-1);
+    if (last?.clip === clip && String(last.frames) === String(frames)) last.crops.push(crop);
+    else clips.push({ clip, crops: [crop], frames });
+  }
+  return clips;
+}
+
+function clipRow({ clip, crops, frames }, frameCount) {
+  const title = `Clip ${clip}, ${crops.length > 1 ? "crops" : "crop"} ${crops.join(", ")}`;
+  const row = element("li", {}, element("p", { text: title }));
+  if (frameCount > 1) row.append(frameStrip(frames, frameCount));
+  row.append(element("p", { text: frames.join(", "), className: "quiet frames" }));
+  return row;
+}
+
+// Where in the video the frames lie.
+function frameStrip(frames, frameCount) {
+  const marks = frames.map((frame) => {
+    const mark = document.createElement("span");
+    mark.style.left = `calc(${frame / (frameCount - 1)} * (100% - 2px))`;
+    return mark;
+  });
+  return element("div", { className: "strip", hiddenFromReaders: true }, ...marks);
+}
+
+// ------------------------------------------------------------------------------------------------------------- events
+
+byId("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  if (file === undefined) return;
+  choose(file);
+  // The same file may be chosen again: it can have changed, or the person wants another run.
+  event.target.value = "";
+});
+
+byId("model").addEventListener("change", () => {
+  showModelFacts();
+  if (chosenFile !== null) ask();
+});
+
+// The whole page takes drops: a file that misses a small target would otherwise replace the page.
+window.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  byId("drop").classList.add("over");
+});
+
+window.addEventListener("dragleave", (event) => {
+  // Also fires between the elements of the page; only leaving the window counts.
+  if (event.relatedTarget === null) byId("drop").classList.remove("over");
+});
+
+window.addEventListener("drop", (event) => {
+  event.preventDefault();
+  byId("drop").classList.remove("over");
+  const [file] = event.dataTransfer.files;
+  if (file !== undefined) choose(file);
+});
+
+loadModels();

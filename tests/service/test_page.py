@@ -1,0 +1,395 @@
+"""The page at /, used by a real browser the way a person uses it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
+
+from demo.clips import encode_frames, encode_picture, generate_clip, h264
+from demo.shapes import LABELS, render_picture
+from tests.server import RunningServer
+
+SEED = 78
+CLIP = generate_clip(SEED, LABELS.index("growing"))
+MP4 = encode_frames(CLIP.frames, CLIP.fps, h264(20))
+JPEG = encode_picture(render_picture(np.random.default_rng(SEED)))
+MODEL = "uniformer_tiny_shapes"
+SECONDS = 30
+TIMES = "\N{MULTIPLICATION SIGN}"
+# The preview's copy of the file, and the icons of the video player.
+WITHIN_THE_BROWSER = ("blob", "data", "chrome")
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # No proxy of the environment, and no name but the server's address leads anywhere.
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Debian's Chromium with an empty profile."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        reason = "needs a browser: apt-get install chromium chromium-driver"
+        if os.environ.get("CLIPSERVE_EXPECT_BROWSER") == "1":
+            pytest.fail(f"CLIPSERVE_EXPECT_BROWSER=1, but this {reason}")
+        pytest.skip(reason)
+    options = ChromeOptions()
+    options.binary_location = program
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    # Both programs are named, so that selenium looks for none and downloads none.
+    browser = Chrome(options, ChromeService(driver))
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+class Page:
+    """The open page."""
+
+    def __init__(self, browser: Chrome, server: RunningServer) -> None:
+        self.browser = browser
+        self.server = server
+
+    def find(self, element_id: str) -> WebElement:
+        return self.browser.find_element(By.ID, element_id)
+
+    def text(self, element_id: str) -> str:
+        return self.find(element_id).text
+
+    def texts(self, selector: str) -> list[str]:
+        return [found.text for found in self.browser.find_elements(By.CSS_SELECTOR, selector)]
+
+    def facts(self, element_id: str) -> dict[str, str]:
+        return dict(zip(self.texts(f"#{element_id} dt"), self.texts(f"#{element_id} dd"), strict=True))
+
+    def wait_for(self, element_id: str) -> None:
+        """Wait until an element is to be seen."""
+        WebDriverWait(self.browser, SECONDS).until(lambda _: self.find(element_id).is_displayed())
+
+    def choose(self, path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+        self.find("file").send_keys(str(path))
+
+    def drop(self, name: str, media_type: str, content: bytes) -> None:
+        self.browser.execute_script(
+            """
+            const [name, type, content] = arguments;
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            transfer.items.add(new File([bytes], name, {type}));
+            for (const kind of ["dragover", "drop"]) {
+              const event = new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true});
+              document.querySelector("h1").dispatchEvent(event);
+            }
+            """,
+            name,
+            media_type,
+            base64.b64encode(content).decode(),
+        )
+
+    def answer_with(self, status: int, content_type: str, body: str) -> None:
+        """Let the page get this answer from now on instead of the server's."""
+        self.browser.execute_script(
+            """
+            const [status, type, body] = arguments;
+            window.fetch = async () => new Response(body, {status, headers: {"Content-Type": type}});
+            """,
+            status,
+            content_type,
+            body,
+        )
+
+    def complaints(self) -> list[str]:
+        """Return what the console holds; the browser empties it."""
+        return [entry["message"] for entry in self.browser.get_log("browser")]
+
+    def requested_urls(self) -> list[str]:
+        messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
+        return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.fixture
+def page(chrome: Chrome, server: RunningServer) -> Iterator[Page]:
+    """The page, just opened, its models listed. Afterwards: no request went anywhere else."""
+    opened = Page(chrome, server)
+    opened.complaints()
+    opened.requested_urls()
+    chrome.get(f"{server.url}/")
+    WebDriverWait(chrome, SECONDS).until(lambda _: opened.find("model").is_enabled())
+    yield opened
+    urls = [urlsplit(url) for url in opened.requested_urls()]
+    hosts = {url.netloc for url in urls if url.scheme not in WITHIN_THE_BROWSER}
+    assert hosts == {urlsplit(server.url).netloc}
+
+
+def ask(server: RunningServer, content: bytes) -> dict[str, Any]:
+    """Return the server's own answer."""
+    answer = httpx.post(f"{server.url}/v1/models/{MODEL}/classify", content=content, timeout=60)
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def bars(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the texts that the bars of an answer should have."""
+    return [(p["label"], f"{p['score']:.1%}") for p in body["predictions"]]
+
+
+def shown_bars(page: Page) -> list[tuple[str, str]]:
+    return list(zip(page.texts("#predictions .label"), page.texts("#predictions .score"), strict=True))
+
+
+def made_up_answer(label: str) -> dict[str, Any]:
+    return {
+        "model": "made_up",
+        "version": "3",
+        "predictions": [{"index": 1, "label": label, "score": 0.75}, {"index": 0, "label": "other", "score": 0.25}],
+        "media": {
+            "kind": "video",
+            "format": "webm",
+            "codec": "vp9",
+            "width": 340,
+            "height": 256,
+            "frames": 101,
+            "fps": None,
+            "duration_seconds": None,
+            "rotation": 90,
+        },
+        "views": [
+            {"clip": 0, "crop": "left", "frames": [0, 50]},
+            {"clip": 0, "crop": "right", "frames": [0, 50]},
+            {"clip": 1, "crop": "left", "frames": [50, 100]},
+        ],
+        "timing_seconds": {"receive": 0.001, "decode": 0.02, "queue": 0.009, "inference": 0.07, "total": 0.1004},
+        "batch_size": 4,
+    }
+
+
+def test_chosen_video_is_answered(page: Page, tmp_path: Path) -> None:
+    page.choose(tmp_path / "clip.mp4", MP4)
+    page.wait_for("result")
+    body = ask(page.server, MP4)
+
+    assert len(body["predictions"]) == 5
+    assert shown_bars(page) == bars(body)
+    widths = [bar.size["width"] for bar in page.browser.find_elements(By.CSS_SELECTOR, ".bar")]
+    fills = [fill.rect["width"] for fill in page.browser.find_elements(By.CSS_SELECTOR, ".bar span")]
+    shares = [fill / width for fill, width in zip(fills, widths, strict=True)]
+    assert shares == pytest.approx([p["score"] for p in body["predictions"]], abs=0.01)
+    assert page.text("status").startswith(f"{bars(body)[0][0]} ({bars(body)[0][1]}), says {MODEL} version 1 after ")
+
+    media, shown = body["media"], page.facts("media")
+    assert [shown["kind"], shown["format"], shown["codec"]] == ["video", "mp4", "h264"]
+    assert shown["size"] == f"{media['width']} {TIMES} {media['height']}"
+    assert (shown["frames"], shown["frames a second"]) == (str(media["frames"]), f"{media['fps']:g}")
+    assert page.texts("#views .frames") == [", ".join(map(str, view["frames"])) for view in body["views"]]
+    assert list(page.facts("timing")) == ["receive", "decode", "queue", "inference"]
+
+    video = page.browser.find_element(By.CSS_SELECTOR, "#preview video")
+    WebDriverWait(page.browser, SECONDS).until(lambda _: video.get_property("videoWidth") == media["width"])
+    assert video.get_attribute("controls") is not None
+    assert not page.find("preview-note").is_displayed()
+    assert page.text("preview-caption").startswith("clip.mp4, ")
+    assert page.complaints() == []
+
+
+def test_dropped_picture_is_answered(page: Page) -> None:
+    page.drop("picture.jpg", "image/jpeg", JPEG)
+    page.wait_for("result")
+    assert shown_bars(page) == bars(ask(page.server, JPEG))
+    assert page.facts("media")["kind"] == "image"
+    picture = page.browser.find_element(By.CSS_SELECTOR, "#preview img")
+    assert picture.get_property("naturalWidth") > 0
+    assert page.complaints() == []
+
+
+def test_text_file_shows_the_problem_and_the_next_file_works(page: Page, tmp_path: Path) -> None:
+    text = b"just some text, no video\n" * 20
+    page.choose(tmp_path / "notes.txt", text)
+    page.wait_for("problem")
+    problem = ask(page.server, text)
+    assert problem["code"] == "unsupported_media"
+    assert (page.text("problem-title"), page.text("problem-detail")) == (problem["title"], problem["detail"])
+    assert not page.find("result").is_displayed()
+    page.wait_for("preview-note")
+    # The browser reports every answer over 400; nothing else may be there.
+    assert [complaint for complaint in page.complaints() if "status of 415" not in complaint] == []
+
+    page.choose(tmp_path / "clip.mp4", MP4)
+    page.wait_for("result")
+    assert not page.find("problem").is_displayed()
+    assert not page.find("preview-note").is_displayed()
+    assert page.complaints() == []
+
+
+def test_models_are_offered_with_the_default_chosen(page: Page) -> None:
+    models = httpx.get(f"{page.server.url}/v1/models").json()["models"]
+    select = Select(page.find("model"))
+    assert [option.text for option in select.options] == [model["name"] for model in models]
+    (default,) = (model for model in models if model["default"])
+    assert select.first_selected_option.text == default["name"]
+    assert f"{default['num_classes']} classes" in page.text("model-facts")
+
+
+def test_every_part_of_an_answer_is_shown(page: Page) -> None:
+    page.answer_with(200, "application/json", json.dumps(made_up_answer("first")))
+    page.drop("clip.webm", "video/webm", b"anything")
+    page.wait_for("result")
+    assert page.text("status") == "first (75.0%), says made_up version 3 after 100.4 ms."
+    assert shown_bars(page) == [("first", "75.0%"), ("other", "25.0%")]
+    assert page.facts("timing") == {
+        "receive": "1.0 ms",
+        "decode": "20.0 ms",
+        "queue": "9.0 ms",
+        "inference": "70.0 ms",
+    }
+    assert page.text("timing-total") == "100.4 ms in all, run in a batch of 4"
+    widths = [part.rect["width"] for part in page.browser.find_elements(By.CSS_SELECTOR, "#timing-bar span")]
+    bar = page.find("timing-bar").rect["width"]
+    assert [width / bar for width in widths] == pytest.approx([0.01, 0.2, 0.09, 0.7], abs=0.02)
+    # Neither a rate nor a length is known: no row says null.
+    assert page.facts("media") == {
+        "kind": "video",
+        "format": "webm",
+        "codec": "vp9",
+        "size": f"340 {TIMES} 256",
+        "frames": "101",
+        "rotation": "90°",
+    }
+    assert page.texts("#views li") == ["Clip 0, crops left, right\n0, 50", "Clip 1, crop left\n50, 100"]
+
+
+def test_markup_from_outside_stays_text(page: Page) -> None:
+    markup = "<img src=x onerror=\"document.title='run'\">"
+    page.answer_with(200, "application/json", json.dumps(made_up_answer(markup)))
+    page.drop(markup, "video/webm", b"anything")
+    page.wait_for("result")
+    assert shown_bars(page)[0] == (markup, "75.0%")
+    assert page.text("preview-caption") == f"{markup}, 8 bytes"
+    page.answer_with(400, "application/problem+json", json.dumps({"title": markup, "detail": markup}))
+    page.drop("clip.webm", "video/webm", b"anything")
+    page.wait_for("problem")
+    assert (page.text("problem-title"), page.text("problem-detail")) == (markup, markup)
+    assert page.browser.find_elements(By.TAG_NAME, "img") == []
+    assert page.browser.title == "clipserve"
+
+
+def test_answer_of_a_proxy_is_shown_by_its_status(page: Page) -> None:
+    page.answer_with(502, "text/html", "<h1>Bad gateway</h1>")
+    page.drop("clip.mp4", "video/mp4", MP4)
+    page.wait_for("problem")
+    assert page.text("problem-title") == "502"
+
+
+def test_lost_server_is_told(page: Page) -> None:
+    page.browser.execute_script("window.fetch = async () => { throw new TypeError('Failed to fetch'); };")
+    page.drop("clip.mp4", "video/mp4", MP4)
+    page.wait_for("problem")
+    assert page.text("problem-title") == "Connection failed"
+
+
+def test_newer_file_wins_over_a_late_answer(page: Page) -> None:
+    page.browser.execute_script(
+        """
+        const late = [];
+        window.answerLate = () => late.forEach((answer) => answer());
+        window.fetch = (path, {body, signal}) => new Promise((resolve, reject) => {
+          signal.addEventListener("abort", () => reject(signal.reason));
+          const title = body.get("file").name;
+          const answer = () => resolve(new Response(JSON.stringify({title, detail: "-"}), {status: 400}));
+          if (title === "first") late.push(answer); else answer();
+        });
+        """
+    )
+    page.drop("first", "video/mp4", MP4)
+    page.drop("second", "video/mp4", MP4)
+    page.wait_for("problem")
+    page.browser.execute_script("answerLate()")
+    assert page.text("problem-title") == "second"
+
+
+def test_keyboard_reaches_everything_that_can_be_set(page: Page) -> None:
+    focused = []
+    for _ in range(3):
+        page.browser.switch_to.active_element.send_keys(Keys.TAB)
+        focused.append(page.browser.switch_to.active_element.accessible_name)
+    assert focused == ["HTTP API", "Model", "Choose a video or picture or drop it anywhere on this page"]
+    outline = page.find("drop").value_of_css_property("outline-style")
+    assert outline == "solid"
+    status = page.find("status")
+    assert (status.aria_role, status.get_attribute("aria-live")) == ("status", "polite")
+
+
+def test_fits_a_narrow_screen(page: Page, tmp_path: Path) -> None:
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page.choose(tmp_path / f"{'long_name_' * 12}.mp4", MP4)
+        page.wait_for("result")
+        assert page.browser.execute_script("return document.documentElement.scrollWidth") == 360
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        ("/", "text/html"),
+        ("/web/page.js", "text/javascript"),
+        ("/web/page.css", "text/css"),
+        ("/web/icon.svg", "image/svg+xml"),
+    ],
+)
+def test_files_of_the_page_carry_a_strict_policy(server: RunningServer, path: str, content_type: str) -> None:
+    answer = httpx.get(f"{server.url}{path}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].split(";")[0] == content_type
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "connect-src": "'self'",
+        "img-src": "blob: 'self'",
+        "media-src": "blob: 'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/web/", "/web/index.html", "/web/..%2fapp.py", "/web/%2e%2e%2fapp.py", "/web//etc/passwd", "/web/page.js%00"],
+)
+def test_no_other_file_can_be_had(server: RunningServer, path: str) -> None:
+    assert httpx.get(f"{server.url}{path}").status_code == 404
