@@ -1,8 +1,9 @@
-"""`clipserve export NAME`. Importing this module is cheap: torch is imported when the verb runs."""
+"""`clipserve export` and `clipserve models`. Importing this module is cheap: torch is imported when a verb runs."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class ExportCommand:
         from models import CheckpointError
         from service.manifest import read_artefact
 
+        # The exporter reports at length on operators of packages that are not installed.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         checkpoint: Path | None = arguments.checkpoint
         demo_weights = DEMO_WEIGHTS / f"{arguments.name}.safetensors"
         if checkpoint is None and demo_weights.is_file():
@@ -57,6 +60,37 @@ class ExportCommand:
                 f"relative difference from torch {figures.relative_error:.1e}, "
                 f"top-1 agreement {figures.top1_agreement:.1%} at batch {', '.join(map(str, figures.batch_sizes))}"
             )
+        return 0
+
+
+class ModelsCommand:
+    """Show what the registry knows."""
+
+    help = "list the registered networks, or tell everything about one"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's arguments."""
+        parser.add_argument("name", metavar="NAME", nargs="?", help="registered model name")
+        parser.add_argument(
+            "--repository",
+            type=Path,
+            default=Path("model_repository"),
+            metavar="DIR",
+            help="folder to look for exported artefacts in (default %(default)s)",
+        )
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Print the table, or one model."""
+        from export.catalogue import model_description, model_table
+
+        try:
+            if arguments.name is None:
+                print(model_table(arguments.repository))
+            else:
+                print(model_description(arguments.name, arguments.repository))
+        except ValueError as error:
+            print(f"clipserve models: {error}", file=sys.stderr)
+            return 1
         return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import onnx
@@ -66,18 +67,21 @@ def export_onnx(served: ServedNetwork, view_shape: tuple[int, ...], max_batch_si
     """
     # Two views: with one, the exporter may take the batch axis for a constant.
     example = torch.zeros((2, *view_shape), dtype=torch.uint8)
-    torch.onnx.export(
-        served,
-        (example,),
-        file,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[INPUT_NAME],
-        output_names=[OUTPUT_NAME],
-        dynamic_shapes=({0: Dim("batch", min=1, max=max_batch_size)},),
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # The exporter warns of its own internals, which nobody who exports can act upon.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            served,
+            (example,),
+            file,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: Dim("batch", min=1, max=max_batch_size)},),
+            external_data=False,
+            verbose=False,
+        )
     graph = onnx.load(file, load_external_data=False).graph
     for value in (graph.input[0], graph.output[0]):
         if not value.type.tensor_type.shape.dim[0].dim_param:

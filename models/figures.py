@@ -1,0 +1,65 @@
+"""Parameters and multiply-adds of every registered network, counted from the network itself.
+
+`python -m models.figures` counts them anew and writes figures.json, from which the command line's table is made; a test
+holds the file to the networks, and the networks to what the papers print.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.registry import list_models, model_entry
+
+FIGURES_FILE = Path(__file__).with_name("figures.json")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Size of a network.
+
+    Attributes:
+        params: Learned numbers.
+        gmacs: 10^9 multiply-adds of convolutions, linear layers and matrix products for one view.
+    """
+
+    params: int
+    gmacs: float
+
+
+def measure(name: str) -> Figures:
+    """Count the figures of model `name` without allocating its weights or its activations."""
+    entry = model_entry(name)
+    weights = entry.weights
+    height, width = weights.preprocessing.crop
+    frames = (weights.sampling.num_frames,) if weights.task == "video_classification" else ()
+    with torch.device("meta"):
+        network = entry.network(entry.config).eval()
+        view = torch.empty(1, 3, *frames, height, width)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(view)
+    params = sum(parameter.numel() for parameter in network.parameters())
+    return Figures(params, round(counter.get_total_flops() / 2e9, 4))
+
+
+@cache
+def load_figures() -> dict[str, Figures]:
+    """Return the stored figures of every registered name."""
+    stored = json.loads(FIGURES_FILE.read_text(encoding="utf-8"))
+    return {name: Figures(**figures) for name, figures in stored.items()}
+
+
+def main() -> None:
+    """Write figures.json."""
+    figures = {name: asdict(measure(name)) for name in list_models()}
+    lines = [f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in figures.items()]
+    FIGURES_FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""`clipserve export` as a user runs it, and what it leaves behind."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from export.errors import VerificationError
+from export.graph import export_onnx, input_shape, served_network
+from export.verification import torch_logits, verification_inputs, verify
+from models import create_model, load_checkpoint, load_labels
+from service.manifest import Artefact, read_artefact
+
+NAME = "uniformer_tiny_shapes"
+ROOT = Path(__file__).parents[2]
+
+
+def export_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "service.cli", "export", *arguments]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, as somebody's own checkpoint."""
+    torch.manual_seed(5)
+    file = tmp_path_factory.mktemp("weights") / "own.safetensors"
+    save_file(create_model(NAME).state_dict(), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def artefact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    repository = tmp_path_factory.mktemp("export") / "repository"
+    command = export_command(NAME, "--checkpoint", str(checkpoint), "--out", str(repository))
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "relative difference from torch" in run.stdout
+    assert [entry.name for entry in repository.parent.iterdir()] == ["repository"]
+    return read_artefact(repository / NAME / "1")
+
+
+def test_manifest_says_what_was_exported(artefact: Artefact) -> None:
+    manifest = artefact.manifest
+    assert manifest.inputs[0].shape == ("batch", 8, 96, 96, 3)
+    assert manifest.outputs[0].shape == ("batch", 11)
+    assert artefact.labels == load_labels("shapes")
+    assert manifest.checkpoint is not None
+    assert manifest.checkpoint.file == "own.safetensors"
+    verification = manifest.precisions["fp32"].verification
+    assert verification.batch_sizes == (1, 2, 32)
+    assert verification.relative_error < 1e-4
+    assert verification.top1_agreement == 1
+    assert {"torch", "onnx", "onnxruntime"} <= set(manifest.tools)
+
+
+def test_graph_takes_bytes_and_only_its_batch_is_dynamic(artefact: Artefact) -> None:
+    model = onnx.load(artefact.model_file("fp32"))
+    onnx.checker.check_model(model, full_check=True)
+    (frames,) = model.graph.input
+    assert frames.name == "frames"
+    assert frames.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    axes = frames.type.tensor_type.shape.dim
+    assert axes[0].dim_param
+    assert [axis.dim_value for axis in axes[1:]] == [8, 96, 96, 3]
+    (consumer,) = (node for node in model.graph.node if "frames" in node.input)
+    assert consumer.op_type == "Cast"
+    assert [entry.version for entry in model.opset_import if entry.domain == ""] == [20]
+
+
+def test_file_computes_what_torch_computes_on_normalised_input(artefact: Artefact, checkpoint: Path) -> None:
+    network = create_model(NAME)
+    load_checkpoint(network, checkpoint)
+    frames = np.random.default_rng(1).integers(0, 256, (3, 8, 96, 96, 3), dtype=np.uint8)
+    # The preprocessing of the video papers, written out.
+    x = (torch.from_numpy(frames).float() / 255 - 0.45) / 0.225
+    with torch.inference_mode():
+        expected = network(x.permute(0, 4, 1, 2, 3)).numpy()
+    session = ort.InferenceSession(artefact.model_file("fp32"), providers=["CPUExecutionProvider"])
+    (actual,) = session.run(["logits"], {"frames": frames})
+    assert np.linalg.norm(actual - expected) / np.linalg.norm(expected - expected.mean()) < 1e-4
+
+
+def test_another_export_becomes_another_version(artefact: Artefact, checkpoint: Path) -> None:
+    repository = artefact.folder.parent.parent
+    command = export_command(NAME, "--checkpoint", str(checkpoint), "--out", str(repository))
+    subprocess.run(command, capture_output=True, cwd=ROOT, check=True)
+    assert read_artefact(repository / NAME / "2").manifest.version == "2"
+    assert read_artefact(artefact.folder).manifest == artefact.manifest
+
+
+def test_killed_export_leaves_the_repository_as_it_was(checkpoint: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    command = export_command(NAME, "--checkpoint", str(checkpoint), "--out", str(repository))
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "verifying" in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+    assert list(repository.iterdir()) == []
+
+
+def test_wrong_checkpoint_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "other.safetensors"
+    save_file(create_model("uniformer_s_in1k").state_dict(), file)
+    command = export_command(NAME, "--checkpoint", str(file), "--out", str(tmp_path / "repository"))
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 1
+    assert "does not fit uniformer_tiny_shapes" in run.stderr
+    assert not list((tmp_path / "repository").glob("*"))
+
+
+def test_bgr_weights_get_their_channels_turned_inside_the_graph() -> None:
+    network = create_model("uniformer_s_16_ssv2", depths=(1, 1, 1, 1), embed_dims=(16, 32, 64, 64))
+    frames = np.random.default_rng(2).integers(0, 256, (1, 4, 64, 64, 3), dtype=np.uint8)
+    blue_first = (torch.from_numpy(frames[..., ::-1].copy()).float() / 255 - 0.45) / 0.225
+    with torch.inference_mode():
+        expected = network(blue_first.permute(0, 4, 1, 2, 3)).numpy()
+    assert np.allclose(torch_logits(served_network(network), frames), expected, atol=1e-4)
+
+
+def test_file_that_differs_is_refused_with_the_figures(artefact: Artefact) -> None:
+    views = verification_inputs(input_shape(NAME), 4)
+    other = served_network(create_model(NAME))
+    with pytest.raises(VerificationError, match=r"differs from torch by a relative .*the limit is 0.0001"):
+        verify(artefact.model_file("fp32"), views, torch_logits(other, views), 4)
+
+
+def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"nothing")
+    views = verification_inputs(input_shape(NAME), 1)
+    with pytest.raises(VerificationError, match="cannot be run"):
+        verify(file, views, np.zeros((1, 11), np.float32), 1)
+
+
+def test_image_network_exports(tmp_path: Path) -> None:
+    network = create_model("uniformer_s_in1k", depths=(1, 1, 1, 1))
+    served, file = served_network(network), tmp_path / "model.onnx"
+    export_onnx(served, (224, 224, 3), 4, file)
+    views = verification_inputs((224, 224, 3), 4)
+    assert verify(file, views, torch_logits(served, views), 4).relative_error < 1e-4

@@ -1,0 +1,47 @@
+"""Parameters and multiply-adds: the stored figures against the networks, the networks against the papers."""
+
+import pytest
+
+from models import list_models, model_entry
+from models.figures import load_figures, measure
+
+# Figures that papers print and that their own networks do not have, with the reason. Names by prefix.
+LIGHT_PARAMS = "the paper counts a head of 1000 classes, the checkpoints have 400 (reference notes of UniFormer, 11)"
+TWO_PATH = "the paper's two-path rows are networks found by search, not the plain ones (MLP-3D section 4)"
+PARAMS_DIFFER = {
+    "uniformer_xxs_4x": LIGHT_PARAMS,
+    "uniformer_xxs_8x": LIGHT_PARAMS,
+    "uniformer_xxs_16x": LIGHT_PARAMS,
+    "uniformer_xxs_32x": LIGHT_PARAMS,
+    "uniformer_xs_32x": LIGHT_PARAMS,
+    "morphmlp_s_in1k": "the official code has 40.5 M, the paper prints 38 M (reference notes of MorphMLP)",
+    **{f"mlp3d_{size}_twopath": TWO_PATH for size in ("xs", "s", "m", "l")},
+}
+GMACS_DIFFER = {
+    "uniformer_l_tl": "the official 100 M network has 19.7 G at 224, the paper prints 12.6 (notes of UniFormer, 11)",
+    "mvit_s_16x4_k400": "the paper's S is 3 G a view larger than the official configuration (notes of MViT)",
+    **{f"mlp3d_{size}_twopath": TWO_PATH for size in ("xs", "s", "m", "l")},
+}
+
+
+def is_listed(name: str, listed: dict[str, str]) -> bool:
+    return any(name.startswith(prefix) for prefix in listed)
+
+
+def test_every_name_has_figures() -> None:
+    assert sorted(load_figures()) == list_models()
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_figures_are_those_of_the_network_and_of_the_paper(name: str) -> None:
+    figures = measure(name)
+    assert figures.params == load_figures()[name].params
+    assert figures.gmacs == pytest.approx(load_figures()[name].gmacs, rel=1e-3)
+    weights = model_entry(name).weights
+    if weights.published is None:
+        return
+    views = weights.views.clips * weights.views.crops
+    if weights.published.params_m is not None and not is_listed(name, PARAMS_DIFFER):
+        assert figures.params / 1e6 == pytest.approx(weights.published.params_m, rel=0.025)
+    if weights.published.gflops is not None and not is_listed(name, GMACS_DIFFER):
+        assert figures.gmacs * views == pytest.approx(weights.published.gflops, rel=0.04)
