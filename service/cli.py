@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
@@ -84,6 +85,9 @@ def run_server(settings: Settings) -> int:
         timeout_graceful_shutdown=round(settings.drain_timeout),
     )
     server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal once more when it has drained; being asked to stop is no failure.
+        signal.signal(number, lambda *_: sys.exit(0))
     server.run()
     return int(failed)
 

@@ -183,8 +183,10 @@ def prepare_frame(frame: VideoFrame, turn: int, request: DecodeRequest) -> NDArr
 
 def _window(index: FrameIndex, start: float | None, end: float | None) -> tuple[int, int]:
     """Return the first frame and the number of frames that show between `start` and `end`, seconds."""
-    low = Fraction(0) if start is None else Fraction(start)
-    shown = [number for number, time in enumerate(index.times) if time >= low and (end is None or time < Fraction(end))]
+    # As the client wrote it: 0.8 means 4/5, not the binary number beside it.
+    low = Fraction(0) if start is None else Fraction(repr(start))
+    high = None if end is None else Fraction(repr(end))
+    shown = [number for number, time in enumerate(index.times) if low <= time and (high is None or time < high)]
     if not shown:
         length = "unknown" if index.duration is None else f"{index.duration:.3f} s"
         raise BadParameterError(f"start={start} and end={end} select no frame; the video's length is {length}")
