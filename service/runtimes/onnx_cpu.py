@@ -12,9 +12,6 @@ from service.errors import RuntimeLoadError
 
 PROVIDER = "CPUExecutionProvider"
 
-# A server reports to nobody but its operator.
-ort.disable_telemetry_events()
-
 
 class OnnxCpuRuntime:
     """A session of ONNX Runtime's CPU provider.
