@@ -1,0 +1,177 @@
+"""Dockerfile, compose file and deployment page: what can be checked without an engine, and one test with one."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml  # a dependency of pre-commit
+
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+
+def read_stages() -> dict[str, list[tuple[str, str]]]:
+    """Return instruction and argument of every line of every stage, the FROM line included."""
+    stages: dict[str, list[tuple[str, str]]] = {}
+    lines = re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE).replace("\\\n", "").splitlines()
+    for line in filter(None, lines):
+        instruction, argument = line.split(maxsplit=1)
+        if instruction == "FROM":
+            stages[argument.split(" AS ")[1]] = []
+        stages[next(reversed(stages))].append((instruction, argument))
+    return stages
+
+
+STAGES = read_stages()
+
+
+def arguments(stage: str, instruction: str) -> list[str]:
+    return [argument for found, argument in STAGES[stage] if found == instruction]
+
+
+def built_from(stage: str) -> set[str]:
+    """Return the stage and all stages that something in it comes from."""
+    names = {stage}
+    parent = arguments(stage, "FROM")[0].split(" AS ")[0]
+    copied = [re.search(r"--from=(\S+)", argument) for argument in arguments(stage, "COPY")]
+    for name in (parent, *(match[1] for match in copied if match)):
+        if name in STAGES:
+            names |= built_from(name)
+    return names
+
+
+def test_builds_need_no_registry_but_the_base_image() -> None:
+    assert not re.search(r"^#\s*syntax\s*=", DOCKERFILE, re.MULTILINE)
+    assert {argument.split(" AS ")[0] for stage in STAGES for argument in arguments(stage, "FROM")} - set(STAGES) == {
+        "python:3.11-slim-bookworm"
+    }
+    assert re.findall(r"https?://([\w.]+)", DOCKERFILE) == ["127.0.0.1"]
+
+
+def test_serve_is_the_default_target() -> None:
+    assert next(reversed(STAGES)) == "serve"
+    assert arguments("serve", "CMD") == ['["clipserve", "serve"]']
+    assert arguments("serve", "EXPOSE") == ["8000"]
+    assert arguments("serve", "STOPSIGNAL") == ["SIGTERM"]
+
+
+@pytest.mark.parametrize("stage", ["serve", "export", "loadtest"])
+def test_images_do_not_run_as_root(stage: str) -> None:
+    (user,) = arguments(stage, "USER")
+    assert int(user.split(":")[0]) > 0
+
+
+def test_serve_installs_the_serving_dependencies_alone() -> None:
+    commands = [argument for stage in built_from("serve") for argument in arguments(stage, "RUN")]
+    installs = [command for command in commands if "pip install" in command]
+    assert installs
+    assert {name for command in installs for name in re.findall(r"-r (\S+)", command)} == {"serve.txt"}
+    assert all("-c constraints.txt" in command or "--no-deps" in command for command in installs)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert not any(dependency.startswith("torch") for dependency in project["dependencies"])
+    assert any(dependency.startswith("torch==") for dependency in project["optional-dependencies"]["export"])
+
+
+def test_final_images_take_only_the_environment_from_the_build() -> None:
+    for stage in ("serve", "export", "loadtest"):
+        assert built_from(stage) >= {f"{stage}-build", "base"}
+        copied = [argument for argument in arguments(stage, "COPY") if "--from" in argument]
+        assert copied == [f"--from={stage}-build /venv /venv"]
+        assert arguments(stage, "FROM") == [f"base AS {stage}"]
+
+
+def test_everything_that_is_copied_passes_the_ignore_file() -> None:
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for stage in STAGES:
+        for argument in arguments(stage, "COPY"):
+            if "--from" not in argument:
+                *sources, _ = [word for word in argument.split() if not word.startswith("--")]
+                assert {source.split("/")[0] for source in sources} <= kept
+
+
+@contextmanager
+def answering(status: int) -> Iterator[tuple[int, list[str]]]:
+    """Run a server that answers `status`; yield its port and the paths it was asked for."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, paths
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_health_check_asks_whether_the_server_is_ready(status: int, healthy: bool) -> None:
+    (check,) = arguments("serve", "HEALTHCHECK")
+    python, *rest = json.loads(check.split("CMD ")[1])
+    assert python == "python"
+    with answering(status) as (port, paths):
+        # A proxy that does not exist: the check must not use it.
+        environment = {**os.environ, "CLIPSERVE_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+        environment.pop("no_proxy", None)
+        done = subprocess.run([sys.executable, *rest], env=environment, capture_output=True)
+    assert paths == ["/readyz"]
+    assert (done.returncode == 0) == healthy
+
+
+@pytest.mark.parametrize("name", ["export", "serve", "loadtest"])
+def test_containers_are_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_serve_waits_for_export_and_reads_its_volume() -> None:
+    serve = SERVICES["serve"]
+    assert serve["depends_on"] == {"export": {"condition": "service_completed_successfully"}}
+    assert SERVICES["export"]["volumes"] == ["models:/models"]
+    assert serve["volumes"] == ["models:/models:ro"]
+    assert serve["ports"] == ["127.0.0.1:${PORT:-8000}:8000"]
+
+
+def test_serve_is_given_time_to_drain() -> None:
+    assert float(SERVICES["serve"]["stop_grace_period"].removesuffix("s")) > Settings().drain_timeout
+
+
+def test_load_test_starts_only_when_asked_for() -> None:
+    assert SERVICES["loadtest"]["profiles"] == ["loadtest"]
+    assert SERVICES["loadtest"]["depends_on"] == {"serve": {"condition": "service_healthy"}}
+
+
+def test_deployment_page_lists_every_setting() -> None:
+    listed = re.findall(r"^\| `CLIPSERVE_(\w+)` \| (.+?) \|", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE)
+    actual = []
+    for name, field in Settings.model_fields.items():
+        default = "number of cores" if field.default_factory else field.default
+        actual.append((name.upper(), "none" if default is None else str(default)))
+    assert listed == actual
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(2400)
+def test_composition_serves_a_clip() -> None:
+    subprocess.run([ROOT / "scripts/test_docker.sh"], check=True)
