@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast, get_args
 
 from export.errors import ExportError
 from export.graph import INPUT_NAME, OPSET, OUTPUT_NAME, export_onnx, input_shape, served_network
@@ -25,6 +25,7 @@ from service.manifest import (
     Precision,
     Preprocessing,
     Sampling,
+    ServedTask,
     TensorSpec,
     Verification,
     Views,
@@ -32,6 +33,7 @@ from service.manifest import (
 )
 
 MODEL_FILE = "model.onnx"
+SERVED_TASKS = get_args(ServedTask)
 MAX_BATCH_SIZE = 32
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "clipserve")
 
@@ -73,6 +75,8 @@ def export_model(name: str, checkpoint: Path | None, repository: Path, report: R
         models.CheckpointError: The checkpoint does not fit.
         ValueError: Unknown name.
     """
+    if model_entry(name).weights.task not in SERVED_TASKS:
+        raise ExportError(f"{name} is for {model_entry(name).weights.task}, which the server does not answer yet")
     report("building the network")
     network = create_model(name)
     if checkpoint is not None:
@@ -126,14 +130,13 @@ def _manifest(
 ) -> Manifest:
     entry = model_entry(name)
     weights = entry.weights
-    if weights.task not in ("video_classification", "image_classification"):
-        raise ExportError(f"{name} is for {weights.task}, which the server does not answer yet")
+    task = cast(ServedTask, weights.task)
     num_classes = len(load_labels(weights.labels))
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=name,
         version=version_name,
-        task=weights.task,
+        task=task,
         inputs=(TensorSpec(name=INPUT_NAME, dtype="uint8", shape=("batch", *shape)),),
         outputs=(TensorSpec(name=OUTPUT_NAME, dtype="float32", shape=("batch", num_classes)),),
         **manifest_parts(name),

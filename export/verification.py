@@ -87,8 +87,8 @@ def _compare(
         starts = [min(start, max(len(views) - size, 0)) for start in range(0, len(views), size)]
         for start in starts:
             rows = np.resize(np.arange(start, min(start + size, len(views))), size)
-            actual = session.run(None, {name: views[rows]})[0]
-            wanted = expected[rows]
+            actual = session.run(None, {name: views[rows]})[0].reshape(size, -1)
+            wanted = expected[rows].reshape(size, -1)
             worst_absolute = max(worst_absolute, float(np.abs(actual - wanted).max()))
             spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
             worst_relative = max(worst_relative, float((np.linalg.norm(actual - wanted, axis=1) / spread).max()))

@@ -5,6 +5,8 @@ from models import (  # noqa: F401  (importing a family registers its models)
     mlp3d,
     morphmlp,
     mvit,
+    pose,
+    segmentation,
     smlpnet,
     uniformer,
     uniformer_light,

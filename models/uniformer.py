@@ -39,6 +39,9 @@ class UniFormerConfig:
         stem: "patch" cuts non-overlapping patches (S, B, L); "conv" stacks overlapping convolutions (S-plus).
         layer_scale: For each stage, whether its blocks scale their branches by learned vectors.
         token_labeling: Adds the auxiliary head that votes by the maximum over tokens (image models only).
+        stage3: How far the tokens of stage 3 see: "global" everywhere, "window" within windows, "hybrid" within windows
+            but for every fourth block (image models only; for large images). It leaves no trace in a checkpoint either.
+        window_size: Height and width of these windows, tokens.
     """
 
     num_classes: int
@@ -51,10 +54,16 @@ class UniFormerConfig:
     stem: Literal["patch", "conv"] = "patch"
     layer_scale: tuple[bool, bool, bool, bool] = (False, False, False, False)
     token_labeling: bool = False
+    stage3: Literal["global", "window", "hybrid"] = "global"
+    window_size: int = 14
 
     @property
     def is_video(self) -> bool:
         return self.num_frames is not None
+
+    def is_windowed(self, stage: int, block: int) -> bool:
+        """Whether attention in that block keeps within windows; both count from 0."""
+        return stage == 2 and (self.stage3 == "window" or (self.stage3 == "hybrid" and block % 4 != 3))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,11 +163,40 @@ class GlobalBlock(nn.Module):
         x = x + self.pos_embed(x)
         shape = x.shape
         x = x.flatten(2).transpose(1, 2)  # (B, C, ...) -> (B, N, C)
-        attended = self.attn(self.norm1(x))
+        attended = self.attend(self.norm1(x), shape[2:])
         x = x + (self.gamma_1 * attended if self.layer_scale else attended)
         fed = self.mlp(self.norm2(x))
         x = x + (self.gamma_2 * fed if self.layer_scale else fed)
         return x.transpose(1, 2).reshape(shape)  # (B, N, C) -> (B, C, ...)
+
+    def attend(self, tokens: Tensor, _size: torch.Size) -> Tensor:
+        """Return what attention makes of the tokens (B, N, C) of a map of that size."""
+        out: Tensor = self.attn(tokens)
+        return out
+
+
+class WindowBlock(GlobalBlock):
+    """Global block whose attention keeps within square windows (paper section 4.3): an image's map in, the same out."""
+
+    def __init__(self, dim: int, head_dim: int, mlp_ratio: int, layer_scale: bool, window_size: int) -> None:
+        super().__init__(dim, head_dim, mlp_ratio, layer_scale, is_video=False)
+        self.window_size = window_size
+
+    def attend(self, tokens: Tensor, size: torch.Size) -> Tensor:
+        height, width = size
+        dim, side = tokens.shape[2], self.window_size
+        plane = tokens.reshape(-1, height, width, dim)  # (B, N, C) -> (B, H, W, C)
+        # The last windows are filled up with zeros, and no mask hides these: what the projections make of a zero, their
+        # bias, is a key like any other, as in the authors' code.
+        plane = nn.functional.pad(plane, (0, 0, 0, -width % side, 0, -height % side))
+        rows, columns = plane.shape[1] // side, plane.shape[2] // side
+        # (B, H, W, C) -> (B * rows, side, columns, side * C) -> (B * rows, columns, side, side * C)
+        windows = plane.reshape(-1, side, columns, side * dim).transpose(1, 2)
+        windows = self.attn(windows.reshape(-1, side * side, dim))  # (B * rows * columns, side * side, C)
+        windows = windows.reshape(-1, columns, side, side * dim).transpose(1, 2)
+        plane = windows.reshape(-1, rows * side, columns * side, dim)  # (B, H, W, C), padded
+        out: Tensor = plane[:, :height, :width].flatten(1, 2)  # (B, N, C)
+        return out
 
 
 class PatchEmbed(nn.Module):
@@ -225,39 +263,35 @@ def patch_embeds(config: UniFormerConfig) -> list[nn.Module]:
 # Network
 
 
-class UniFormer(Network):
-    """UniFormer classifier.
-
-    Input: float32, normalised; (B, 3, H, W) or (B, 3, T, H, W). Output: logits (B, num_classes).
-    """
+class UniFormerBackbone(Network):
+    """The four stages of UniFormer, without norm and head."""
 
     config: UniFormerConfig
 
     def __init__(self, config: UniFormerConfig) -> None:
         super().__init__()
-        if config.is_video and (config.stem == "conv" or config.token_labeling):
-            raise ValueError("the conv stem and token labeling exist for image models only: leave num_frames unset")
+        if config.is_video and (config.stem == "conv" or config.token_labeling or config.stage3 != "global"):
+            raise ValueError(
+                "the conv stem, token labeling and windows exist for image models only: leave num_frames unset"
+            )
         self.config = config
         self.patch_embed1, self.patch_embed2, self.patch_embed3, self.patch_embed4 = patch_embeds(config)
-        self.blocks1, self.blocks2, self.blocks3, self.blocks4 = (self._stage(i) for i in range(4))
-        self.norm = batch_norm(config.is_video)(config.embed_dims[3])
-        self.head = nn.Linear(config.embed_dims[3], config.num_classes)
-        if config.token_labeling:
-            self.aux_head = nn.Linear(config.embed_dims[3], config.num_classes)
-
-    def _stage(self, index: int) -> nn.ModuleList:
-        config = self.config
-        dim, scaled = config.embed_dims[index], config.layer_scale[index]
-        if index < 2:
-            blocks = [LocalBlock(dim, config.mlp_ratio, scaled, config.is_video) for _ in range(config.depths[index])]
-            return nn.ModuleList(blocks)
-        return nn.ModuleList(
-            GlobalBlock(dim, config.head_dim, config.mlp_ratio, scaled, config.is_video)
-            for _ in range(config.depths[index])
+        self.blocks1, self.blocks2, self.blocks3, self.blocks4 = (
+            nn.ModuleList(self._block(stage, block) for block in range(config.depths[stage])) for stage in range(4)
         )
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last stage's normalised map, (B, C, H/32, W/32) or (B, C, T/2, H/32, W/32)."""
+    def _block(self, stage: int, block: int) -> nn.Module:
+        config = self.config
+        dim, scaled = config.embed_dims[stage], config.layer_scale[stage]
+        if stage < 2:
+            return LocalBlock(dim, config.mlp_ratio, scaled, config.is_video)
+        if config.is_windowed(stage, block):
+            return WindowBlock(dim, config.head_dim, config.mlp_ratio, scaled, config.window_size)
+        return GlobalBlock(dim, config.head_dim, config.mlp_ratio, scaled, config.is_video)
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Return the maps of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the input; video at half its frames."""
+        stages = []
         for embed, blocks in (
             (self.patch_embed1, self.blocks1),
             (self.patch_embed2, self.blocks2),
@@ -267,7 +301,26 @@ class UniFormer(Network):
             x = embed(x)
             for block in blocks:
                 x = block(x)
-        out: Tensor = self.norm(x)
+            stages.append(x)
+        return stages
+
+
+class UniFormer(UniFormerBackbone):
+    """UniFormer classifier.
+
+    Input: float32, normalised; (B, 3, H, W) or (B, 3, T, H, W). Output: logits (B, num_classes).
+    """
+
+    def __init__(self, config: UniFormerConfig) -> None:
+        super().__init__(config)
+        self.norm = batch_norm(config.is_video)(config.embed_dims[3])
+        self.head = nn.Linear(config.embed_dims[3], config.num_classes)
+        if config.token_labeling:
+            self.aux_head = nn.Linear(config.embed_dims[3], config.num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last stage's normalised map, (B, C, H/32, W/32) or (B, C, T/2, H/32, W/32)."""
+        out: Tensor = self.norm(self.forward_stages(x)[-1])
         return out
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -281,6 +334,24 @@ class UniFormer(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
+
+
+class DenseUniFormer(UniFormerBackbone):
+    """UniFormer for dense prediction: each stage's map leaves through a LayerNorm, which the next stage does not see.
+
+    Input: float32, normalised, (B, 3, H, W) of any size from 32 on. Output: four maps (B, C, H/4, W/4) to
+    (B, C, H/32, W/32), rounded down.
+    """
+
+    def __init__(self, config: UniFormerConfig) -> None:
+        super().__init__(config)
+        self.norm1, self.norm2, self.norm3, self.norm4 = (
+            ChannelsFirstLayerNorm(dim, eps=1e-6) for dim in config.embed_dims
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
+        return [norm(stage) for norm, stage in zip(norms, self.forward_stages(x), strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.txt"
 
+ServedTask = Literal["video_classification", "image_classification"]
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -129,7 +131,7 @@ class Manifest(_Part):
     schema_version: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     version: str = Field(pattern=r"^[1-9][0-9]*$")
-    task: Literal["video_classification", "image_classification"]
+    task: ServedTask
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     preprocessing: Preprocessing

@@ -17,7 +17,7 @@ DEFAULT = {
     "uniformer_s_in1k",
     "uniformer_xxs_4x128_k400",
 }
-NAMES = list_models(task="image_classification") + list_models(task="video_classification")
+NAMES = list_models()
 
 
 def is_same_network(name: str, other: str) -> bool:

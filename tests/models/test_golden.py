@@ -78,7 +78,17 @@ MLP3D = [
     for frames in (16, 32)
 ]
 
-GOLDENS = [*UNIFORMER, *UNIFORMER_LIGHT, *MVIT, *MORPHMLP, *SMLPNET, *CYCLEMLP, *MLP3D]
+SEGMENTATION = [
+    case("uniformer_s_fpn_ade20k", "uniformer/seg_fpn_small_global"),
+    case("uniformer_s_h32_fpn_ade20k", "uniformer/seg_fpn_small_h32"),
+    case("uniformer_s_w32_fpn_ade20k", "uniformer/seg_fpn_small_w32"),
+    case("uniformer_xxs_fpn_ade20k", "uniformer/seg_fpn_xxs"),
+    case("uniformer_s_upernet_ade20k", "uniformer/seg_upernet_small_global"),
+]
+
+POSE = [case("uniformer_s_pose_coco", "uniformer/pose_small_256x192")]
+
+GOLDENS = [*UNIFORMER, *UNIFORMER_LIGHT, *MVIT, *MORPHMLP, *SMLPNET, *CYCLEMLP, *MLP3D, *SEGMENTATION, *POSE]
 
 
 @pytest.mark.parametrize(("name", "path", "tolerance", "overrides"), GOLDENS)

@@ -45,7 +45,8 @@ def test_weights_entry_is_consistent(name: str) -> None:
     assert (entry.config.num_classes, entry.name) != (0, "")
     if weights.task == "video_classification":
         assert weights.sampling.num_frames == entry.config.num_frames
-    assert weights.preprocessing.crop == (entry.config.input_size,) * 2
+    size = entry.config.input_size
+    assert weights.preprocessing.crop == (size if isinstance(size, tuple) else (size, size))
     assert dataclasses.is_dataclass(entry.config)
 
 
