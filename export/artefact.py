@@ -34,7 +34,6 @@ from service.manifest import (
 
 MODEL_FILE = "model.onnx"
 SERVED_TASKS = get_args(ServedTask)
-MAX_BATCH_SIZE = 32
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "clipserve")
 
 Report = Callable[[str], None]
@@ -58,7 +57,7 @@ def manifest_parts(name: str) -> ManifestParts:
     }
 
 
-def export_model(name: str, checkpoint: Path | None, repository: Path, report: Report) -> Path:
+def export_model(name: str, checkpoint: Path | None, repository: Path, max_batch_size: int, report: Report) -> Path:
     """Export model `name` into a new version of `repository/<name>/` and return that folder.
 
     Versions are never changed: the number is one more than the highest there is. Everything is made and verified in a
@@ -68,6 +67,7 @@ def export_model(name: str, checkpoint: Path | None, repository: Path, report: R
         name: A registered name of a classification model.
         checkpoint: Official file or .safetensors; None exports untrained weights.
         repository: Folder that the server reads; made if missing.
+        max_batch_size: Largest batch that is verified, and so the largest that the server will run.
         report: Called with a line of text before each step.
 
     Raises:
@@ -85,10 +85,10 @@ def export_model(name: str, checkpoint: Path | None, repository: Path, report: R
     served, shape = served_network(network), input_shape(name)
     with _staging_folder(repository) as staging:
         report("writing the ONNX graph")
-        export_onnx(served, shape, MAX_BATCH_SIZE, staging / MODEL_FILE)
+        export_onnx(served, shape, max_batch_size, staging / MODEL_FILE)
         report("verifying it against torch in another process")
         views = verification_inputs(shape, INPUTS)
-        verification = verify(staging / MODEL_FILE, views, torch_logits(served, views), MAX_BATCH_SIZE)
+        verification = verify(staging / MODEL_FILE, views, torch_logits(served, views), max_batch_size)
         labels = load_labels(model_entry(name).weights.labels)
         (staging / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         folder = _next_version(repository / name)
@@ -146,7 +146,7 @@ def _manifest(
         checkpoint=None if checkpoint is None else Checkpoint(file=checkpoint.name, sha256=sha256_of(checkpoint)),
         licence=weights.licence,
         opset=OPSET,
-        max_batch_size=MAX_BATCH_SIZE,
+        max_batch_size=max(verification.batch_sizes),
         precisions={"fp32": Precision(file=MODEL_FILE, verification=verification)},
         tools={tool: version(tool) for tool in TOOLS},
         files={file: sha256_of(staging / file) for file in (MODEL_FILE, LABELS_FILE)},

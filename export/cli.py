@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 DEMO_WEIGHTS = Path("demo/weights")
+LARGEST_BATCH = 256
 
 
 class ExportCommand:
@@ -33,6 +34,14 @@ class ExportCommand:
             help="repository folder to write into (default %(default)s)",
         )
 
+        parser.add_argument(
+            "--max-batch-size",
+            type=_batch_size,
+            default=8,
+            metavar="N",
+            help="largest batch to verify, and so the largest that the server will run (default %(default)s)",
+        )
+
     def run(self, arguments: argparse.Namespace) -> int:
         """Export and print where the artefact is and how it compares with torch."""
         from export.artefact import export_model
@@ -47,7 +56,7 @@ class ExportCommand:
         if checkpoint is None and demo_weights.is_file():
             checkpoint = demo_weights
         try:
-            folder = export_model(arguments.name, checkpoint, arguments.out, _report)
+            folder = export_model(arguments.name, checkpoint, arguments.out, arguments.max_batch_size, _report)
         except (ExportError, CheckpointError, ValueError) as error:
             print(f"clipserve export: {error}", file=sys.stderr)
             return 1
@@ -92,6 +101,13 @@ class ModelsCommand:
             print(f"clipserve models: {error}", file=sys.stderr)
             return 1
         return 0
+
+
+def _batch_size(text: str) -> int:
+    size = int(text)
+    if not 1 <= size <= LARGEST_BATCH:
+        raise argparse.ArgumentTypeError(f"{size} must lie between 1 and {LARGEST_BATCH}")
+    return size
 
 
 def _report(step: str) -> None:

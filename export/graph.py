@@ -82,7 +82,17 @@ def export_onnx(served: ServedNetwork, view_shape: tuple[int, ...], max_batch_si
             external_data=False,
             verbose=False,
         )
-    graph = onnx.load(file, load_external_data=False).graph
-    for value in (graph.input[0], graph.output[0]):
+    model = onnx.load(file)
+    for value in (model.graph.input[0], model.graph.output[0]):
         if not value.type.tensor_type.shape.dim[0].dim_param:
             raise RuntimeError(f"the batch axis of {value.name} came out fixed")
+    _forget_origin(model)
+    onnx.save(model, file)
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes on each node: they name source files of the machine that exported."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
