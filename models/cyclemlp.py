@@ -10,7 +10,7 @@ inside the token mixing channels first, (B, C, H, W), where the shifts do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, one_hot
 
 from models.layers import Mlp
-from models.registry import ModelEntry, Network, register_model
-from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights, load_labels
+from models.registry import Network, register_variant
+from models.weights import Published, imagenet_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -236,20 +236,14 @@ def _register_images() -> None:
         ("b5", B5, 76, 12.3, 83.2),
     ]
     for size, config, params, gflops, top1 in table:
-        weights = Weights(
-            task="image_classification",
-            dataset="ImageNet-1K",
-            labels="imagenet1k",
-            preprocessing=Preprocessing(256, (224, 224), "bicubic", IMAGENET_MEAN, IMAGENET_STD),
-            sampling=Sampling("single", num_frames=1),
-            views=Views(),
-            published=Published(params, gflops, top1, "README.md, model zoo"),
+        weights = imagenet_weights(
+            224,
+            Published(params, gflops, top1, "README.md, model zoo"),
             checkpoint=f"CycleMLP_{size.upper()}.pth",
             origin="release v0.1 of github.com/ShoufaChen/CycleMLP",
             licence="code under MIT (ShoufaChen/CycleMLP); weights as released by the authors",
         )
-        config = replace(config, num_classes=len(load_labels(weights.labels)))
-        register_model(ModelEntry(f"cyclemlp_{size}_in1k", "cyclemlp", CycleMLP, config, weights))
+        register_variant(f"cyclemlp_{size}_in1k", CycleMLP, config, weights)
 
 
 _register_images()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
 from typing import Any, Literal, get_args
 
@@ -23,8 +23,8 @@ from torch.nn.functional import conv2d, interpolate, pad
 
 from models.cyclemlp import B1, B2, B3, B5, CycleMLPConfig, Downsample, SpatialMixing
 from models.layers import Mlp
-from models.registry import ModelEntry, Network, register_model
-from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights, load_labels
+from models.registry import Network, register_variant
+from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -431,12 +431,11 @@ def _register_videos() -> None:
     }
     for index, (size, config) in enumerate((("xs", XS), ("s", S), ("m", M), ("l", L))):
         for short, (dataset, labels, sampling, views) in datasets.items():
-            config = replace(config, num_classes=len(load_labels(labels)))
             single = None
             if short in one_path:
                 single = Published(None, None, one_path[short][index], "table 2, searched assignment")
             weights = _weights(dataset, labels, sampling, views, single)
-            register_model(ModelEntry(f"mlp3d_{size}_{short}", "mlp3d", MLP3D, config, weights))
+            register_variant(f"mlp3d_{size}_{short}", MLP3D, config, weights)
 
             table, params, gflops, top1 = two_paths[short]
             double = Published(
@@ -444,7 +443,7 @@ def _register_videos() -> None:
             )
             weights = _weights(dataset, labels, sampling, views, double)
             both = MLP3DTwoPathConfig(**vars(config))
-            register_model(ModelEntry(f"mlp3d_{size}_twopath_{short}", "mlp3d", MLP3DTwoPath, both, weights))
+            register_variant(f"mlp3d_{size}_twopath_{short}", MLP3DTwoPath, both, weights)
 
 
 _register_videos()

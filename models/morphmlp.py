@@ -20,8 +20,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from models.layers import Mlp
-from models.registry import ModelEntry, Network, register_model
-from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights, load_labels
+from models.registry import Network, register_variant
+from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -363,11 +363,6 @@ UNRELEASED = "not published; the README of github.com/MTLab/MorphMLP holds its p
 LICENCE = "code under Apache-2.0 (MTLab/MorphMLP); weights as released by the authors"
 
 
-def _register(name: str, config: MorphMLPConfig, weights: Weights) -> None:
-    config = replace(config, num_classes=len(load_labels(weights.labels)))
-    register_model(ModelEntry(name, "morphmlp", MorphMLP, config, weights))
-
-
 def _register_images() -> None:
     table = [
         ("t", TINY, 23, 3.9, 81.6),
@@ -376,21 +371,16 @@ def _register_images() -> None:
         ("l", LARGE, 76, 12.5, 83.4),
     ]
     for size, config, params, gflops, top1 in table:
-        weights = Weights(
-            task="image_classification",
-            dataset="ImageNet-1K",
-            labels="imagenet1k",
-            # The paper trains with DeiT's code; that its evaluation is DeiT's too is an assumption.
-            preprocessing=Preprocessing(256, (224, 224), "bicubic", IMAGENET_MEAN, IMAGENET_STD),
-            sampling=Sampling("single", num_frames=1),
-            views=Views(),
-            published=Published(params, gflops, top1, "paper, table 2"),
+        # The paper trains with DeiT's code; that its evaluation is DeiT's too is an assumption.
+        weights = imagenet_weights(
+            224,
+            Published(params, gflops, top1, "paper, table 2"),
             # The ImageNet files of the README are in video form, for starting a video training, and fit no image model.
             checkpoint=None,
             origin=UNRELEASED,
             licence=LICENCE,
         )
-        _register(f"morphmlp_{size}_in1k", config, weights)
+        register_variant(f"morphmlp_{size}_in1k", MorphMLP, config, weights)
 
 
 def _video(
@@ -433,7 +423,7 @@ def _register_kinetics() -> None:
         )
         if (size, frames) == ("s", 16):
             weights = replace(weights, checkpoint="mlp_s16x4_k400.pth")
-        _register(f"morphmlp_{size}_{frames}x4_k400", replace(config, num_frames=frames), weights)
+        register_variant(f"morphmlp_{size}_{frames}x4_k400", MorphMLP, replace(config, num_frames=frames), weights)
 
 
 def _register_something_something() -> None:
@@ -458,7 +448,7 @@ def _register_something_something() -> None:
             Published(None, gflops, top1, source),
             origin,
         )
-        _register(f"morphmlp_{size}_{frames}_{dataset}", replace(config, num_frames=frames), weights)
+        register_variant(f"morphmlp_{size}_{frames}_{dataset}", MorphMLP, replace(config, num_frames=frames), weights)
 
 
 _register_images()

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.layers import Mlp
-from models.registry import ModelEntry, Network, model_entry, register_model
-from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights, load_labels
+from models.registry import Network, model_entry, register_variant
+from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights
 
 logger = logging.getLogger(__name__)
 
@@ -525,11 +525,6 @@ PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
 UNRELEASED = "the authors have released no weights of this variant"
 
 
-def _register(name: str, config: MViTConfig, weights: Weights) -> None:
-    config = replace(config, num_classes=len(load_labels(weights.labels)))
-    register_model(ModelEntry(name, "mvit", MViT, config, weights))
-
-
 def _video(
     dataset: str,
     labels: str,
@@ -616,7 +611,8 @@ def _register_kinetics() -> None:
     for name, config, rate, views, published, checkpoint, origin in k400:
         assert config.num_frames is not None
         sampling = Sampling("dense", config.num_frames, rate, target_fps=30)
-        _register(name, config, _video("Kinetics-400", "kinetics400", sampling, views, published, checkpoint, origin))
+        weights = _video("Kinetics-400", "kinetics400", sampling, views, published, checkpoint, origin)
+        register_variant(name, MViT, config, weights)
 
     # The released configuration of the 24-block network leaves the kernel at stride + 1, unlike the 16-block ones.
     weights = _video(
@@ -628,7 +624,7 @@ def _register_kinetics() -> None:
         "k600.pyth",
         f"https://dl.fbaipublicfiles.com/pyslowfast/model_zoo/mvit/k600.pyth, {SLOWFAST}",
     )
-    _register("mvit_b24_32x3_k600", replace(BASE_24, pool_kernel=None), weights)
+    register_variant("mvit_b24_32x3_k600", MViT, replace(BASE_24, pool_kernel=None), weights)
 
 
 def _register_something_something() -> None:
@@ -641,14 +637,14 @@ def _register_something_something() -> None:
         assert config.num_frames is not None
         sampling = Sampling("segments_middle", config.num_frames)
         views = Views(crops=3, single_crop="first", combine="mean_softmax")
-        _register(name, config, _video("Something-Something V2", "ssv2", sampling, views, published))
+        register_variant(name, MViT, config, _video("Something-Something V2", "ssv2", sampling, views, published))
 
 
 def _register_charades() -> None:
     published = Published(36.4, 2115, 43.9, "paper, Table 7, Kinetics-600 pre-training", metric="mAP")
     views = Views(clips=10, crops=3, single_crop="first", combine="max_sigmoid")
     weights = _video("Charades", "charades", Sampling("dense_stride", 16, 4), views, published)
-    _register("mvit_b_16x4_charades", BASE, weights)
+    register_variant("mvit_b_16x4_charades", MViT, BASE, weights)
 
 
 def _register_images() -> None:
@@ -663,20 +659,15 @@ def _register_images() -> None:
         ("mvit_b24_wide_320_in1k", IMAGE_24_WIDE, Published(72.9, 32.7, 84.8, table), None, UNRELEASED),
     ]
     for name, config, published, checkpoint, origin in variants:
-        size = config.input_size
-        weights = Weights(
-            task="image_classification",
-            dataset="ImageNet-1K",
-            labels="imagenet1k",
-            preprocessing=Preprocessing(int(size / 0.875), (size, size), "bicubic", IMAGENET_MEAN, IMAGENET_STD),
-            sampling=Sampling("single", num_frames=1),
-            views=Views(combine="mean_softmax"),
-            published=published,
+        weights = imagenet_weights(
+            config.input_size,
+            published,
             checkpoint=checkpoint,
             origin=origin,
             licence=LICENCE,
+            combine="mean_softmax",
         )
-        _register(name, config, weights)
+        register_variant(name, MViT, config, weights)
 
 
 _register_kinetics()

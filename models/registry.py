@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.weights import Weights
+from models.weights import Weights, load_labels
 
 
 class Network(nn.Module):
@@ -67,6 +67,12 @@ def register_model(entry: ModelEntry) -> None:
             f"model {entry.name!r} is registered twice, by {_ENTRIES[entry.name].family} and {entry.family}"
         )
     _ENTRIES[entry.name] = entry
+
+
+def register_variant(name: str, network: type[Network], config: Any, weights: Weights) -> None:
+    """Register a network whose head has one output for each label of its weights; the family is its module's name."""
+    config = dataclasses.replace(config, num_classes=len(load_labels(weights.labels)))
+    register_model(ModelEntry(name, network.__module__.rpartition(".")[2], network, config, weights))
 
 
 def list_models(family: str | None = None, task: str | None = None) -> list[str]:

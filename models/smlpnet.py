@@ -17,8 +17,8 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from models.registry import ModelEntry, Network, register_model
-from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights, load_labels
+from models.registry import Network, register_variant
+from models.weights import Published, imagenet_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -288,20 +288,9 @@ LICENCE = "code under the MIT licence (microsoft/SPACH); weights as released by 
 
 
 def _register(name: str, config: SMLPNetConfig, published: Published, checkpoint: str | None) -> None:
-    weights = Weights(
-        task="image_classification",
-        dataset="ImageNet-1K",
-        labels="imagenet1k",
-        preprocessing=Preprocessing(256, (224, 224), "bicubic", IMAGENET_MEAN, IMAGENET_STD),
-        sampling=Sampling("single", num_frames=1),
-        views=Views(),
-        published=published,
-        checkpoint=checkpoint,
-        origin=OFFICIAL if checkpoint else UNRELEASED,
-        licence=LICENCE,
-    )
-    config = replace(config, num_classes=len(load_labels(weights.labels)))
-    register_model(ModelEntry(name, "smlpnet", SMLPNet, config, weights))
+    origin = OFFICIAL if checkpoint else UNRELEASED
+    weights = imagenet_weights(224, published, checkpoint=checkpoint, origin=origin, licence=LICENCE)
+    register_variant(name, SMLPNet, config, weights)
 
 
 def _register_images() -> None:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import ChannelsFirstLayerNorm, Mlp
-from models.registry import ModelEntry, Network, register_model
-from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights, load_labels
+from models.registry import Network, register_variant
+from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -135,13 +135,16 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, dim * 3)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens (B, N, C) and the attention weights (B, heads, N, N)."""
         b, n, c = x.shape
         # (B, N, 3C) -> three of (B, heads, N, C / heads)
         q, k, v = (part.reshape(b, n, self.num_heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
         weights = ((q * self.scale) @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, heads, N, N)
-        out: Tensor = self.proj((weights @ v).transpose(1, 2).reshape(b, n, c))
-        return out
+        return self.proj((weights @ v).transpose(1, 2).reshape(b, n, c)), weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attend(x)[0]
 
 
 class GlobalBlock(nn.Module):
@@ -383,21 +386,6 @@ OFFICIAL = "linked from the model zoo tables in the README files of github.com/S
 LICENCE = "code under Apache-2.0 (Sense-X/UniFormer); weights as released by the authors"
 
 
-def _image(size: int, published: Published, checkpoint: str | None = None, crop_pct: float = 224 / 256) -> Weights:
-    return Weights(
-        task="image_classification",
-        dataset="ImageNet-1K",
-        labels="imagenet1k",
-        preprocessing=Preprocessing(int(size / crop_pct), (size, size), "bicubic", IMAGENET_MEAN, IMAGENET_STD),
-        sampling=Sampling("single", num_frames=1),
-        views=Views(),
-        published=published,
-        checkpoint=checkpoint,
-        origin=OFFICIAL,
-        licence=LICENCE,
-    )
-
-
 def _video(
     dataset: str, labels: str, sampling: Sampling, views: Views, published: Published | None, checkpoint: str | None
 ) -> Weights:
@@ -415,11 +403,6 @@ def _video(
         origin=OFFICIAL,
         licence=LICENCE,
     )
-
-
-def _register(name: str, config: UniFormerConfig, weights: Weights) -> None:
-    config = replace(config, num_classes=len(load_labels(weights.labels)))
-    register_model(ModelEntry(name, "uniformer", UniFormer, config, weights))
 
 
 def _register_images() -> None:
@@ -444,7 +427,10 @@ def _register_images() -> None:
         ),
     }
     for name, (config, params, gflops, top1, checkpoint) in plain.items():
-        _register(name, config, _image(224, Published(params, gflops, top1, readme), checkpoint))
+        weights = imagenet_weights(
+            224, Published(params, gflops, top1, readme), checkpoint=checkpoint, origin=OFFICIAL, licence=LICENCE
+        )
+        register_variant(name, UniFormer, config, weights)
 
     # Token Labeling checkpoints use 32 channels a head in S, S-plus and B, whatever their plain siblings use.
     # Their crop fraction is timm's default 0.9. The mean and std of their evaluation depend on the timm release and
@@ -458,8 +444,16 @@ def _register_images() -> None:
     for size_name, (config, params, at_224, at_384) in token_labeling.items():
         config = replace(config, token_labeling=True)
         for size, suffix, (gflops, top1) in ((224, "", at_224), (384, "_384", at_384)):
-            weights = _image(size, Published(params, gflops, top1, readme), crop_pct=0.9)
-            _register(f"uniformer_{size_name}_tl{suffix}_in1k", replace(config, input_size=size), weights)
+            weights = imagenet_weights(
+                size,
+                Published(params, gflops, top1, readme),
+                checkpoint=None,
+                origin=OFFICIAL,
+                licence=LICENCE,
+                crop_share=0.9,
+            )
+            name = f"uniformer_{size_name}_tl{suffix}_in1k"
+            register_variant(name, UniFormer, replace(config, input_size=size), weights)
 
 
 def _register_kinetics() -> None:
@@ -492,7 +486,8 @@ def _register_kinetics() -> None:
                 Published(params, gflops, top1, readme),
                 checkpoint,
             )
-            _register(f"uniformer_{size}_{frames}x{rate}_k{classes}", replace(config, num_frames=frames), weights)
+            name = f"uniformer_{size}_{frames}x{rate}_k{classes}"
+            register_variant(name, UniFormer, replace(config, num_frames=frames), weights)
 
 
 def _register_something_something() -> None:
@@ -515,7 +510,8 @@ def _register_something_something() -> None:
                 Published(params, gflops, top1, readme),
                 f"uniformer_{file_size}_sth{dataset[2:]}_{frames}_prek600.pth",
             )
-            _register(f"uniformer_{size}_{frames}_{dataset}", replace(config, num_frames=frames), weights)
+            name = f"uniformer_{size}_{frames}_{dataset}"
+            register_variant(name, UniFormer, replace(config, num_frames=frames), weights)
 
 
 def _register_small_datasets() -> None:
@@ -523,8 +519,8 @@ def _register_small_datasets() -> None:
     readme = "video_classification/README.md, split 1, Kinetics-400 pre-training"
     ucf = _video("UCF101", "ucf101", Sampling("dense", 16, 4), views, Published(21.3, 625, 98.3, readme), None)
     hmdb = _video("HMDB51", "hmdb51", Sampling("segments_offset", 16), views, Published(21.3, 625, 77.5, readme), None)
-    _register("uniformer_s_16x4_ucf101", replace(SMALL, num_frames=16), ucf)
-    _register("uniformer_s_16x4_hmdb51", replace(SMALL, num_frames=16), hmdb)
+    register_variant("uniformer_s_16x4_ucf101", UniFormer, replace(SMALL, num_frames=16), ucf)
+    register_variant("uniformer_s_16x4_hmdb51", UniFormer, replace(SMALL, num_frames=16), hmdb)
 
 
 def _register_demo() -> None:
@@ -540,7 +536,7 @@ def _register_demo() -> None:
         origin="demo/weights, trained by `make train-demo`",
         licence="Apache-2.0",
     )
-    _register("uniformer_tiny_shapes", TINY, weights)
+    register_variant("uniformer_tiny_shapes", UniFormer, TINY, weights)
 
 
 _register_images()

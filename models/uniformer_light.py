@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import Mlp
-from models.registry import ModelEntry, Network, register_model
-from models.uniformer import LICENCE, OFFICIAL, ConvStem, LocalBlock, PatchEmbed, batch_norm, conv
-from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights, load_labels
+from models.registry import Network, register_variant
+from models.uniformer import LICENCE, OFFICIAL, Attention, ConvStem, LocalBlock, PatchEmbed, batch_norm, conv
+from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -76,30 +76,6 @@ class VideoConvStem(nn.Module):
         return out
 
 
-class ScoringAttention(nn.Module):
-    """Multi-head self-attention that also tells how much its first token attends to each token.
-
-    (B, N, C) -> (B, N, C) and (B, N), the softmax row of token 0 averaged over the heads. The row is taken as it is,
-    the first token's own column included in its denominator (the authors' code, where the paper's equation 9 says
-    similarity).
-    """
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.scale = (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, dim * 3)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        b, n, c = x.shape
-        # (B, N, 3C) -> three of (B, heads, N, C / heads)
-        q, k, v = (part.reshape(b, n, self.num_heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
-        weights = ((q * self.scale) @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, heads, N, N)
-        out: Tensor = self.proj((weights @ v).transpose(1, 2).reshape(b, n, c))
-        return out, weights[:, :, 0].mean(dim=1)
-
-
 class TokenMixer(nn.Module):
     """What the two kinds of block in stages 3 and 4 share: position convolution, attention and feed-forward part."""
 
@@ -107,7 +83,7 @@ class TokenMixer(nn.Module):
         super().__init__()
         self.pos_embed = conv(is_video)(dim, dim, 3, padding=1, groups=dim)
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = ScoringAttention(dim, num_heads=dim // head_dim)
+        self.attn = Attention(dim, num_heads=dim // head_dim)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, dim * mlp_ratio)
         self.layer_scale = layer_scale
@@ -122,7 +98,10 @@ class TokenMixer(nn.Module):
             The new sequence (B, N, C), what both branches together added to its last token (B, 1, C), and how much
             its first token attended to each token (B, N).
         """
-        attended, scores = self.attn(self.norm1(sequence))
+        attended, weights = self.attn.attend(self.norm1(sequence))
+        # The softmax row of the class token as it is, its own column included in the denominator (the authors' code,
+        # where the paper's equation 9 says similarity), averaged over the heads.
+        scores = weights[:, :, 0].mean(dim=1)
         attended = self.gamma_1 * attended if self.layer_scale else attended
         sequence = sequence + attended
         fed = self.mlp(self.norm2(sequence))
@@ -286,11 +265,6 @@ SCALED = (True, True, True, True)
 # Preprocessing: REPO image_classification/main_light.py, video_classification/slowfast/datasets; figures: the READMEs.
 
 
-def _register(name: str, config: UniFormerLightConfig, weights: Weights) -> None:
-    config = replace(config, num_classes=len(load_labels(weights.labels)))
-    register_model(ModelEntry(name, "uniformer_light", UniFormerLight, config, weights))
-
-
 def _register_images() -> None:
     # (name, config, input size, millions of parameters, GFLOPs, top-1)
     table = [
@@ -302,19 +276,15 @@ def _register_images() -> None:
         ("xs", XS, 224, 16.5, 2.0, 82.0),
     ]
     for size_name, config, size, params, gflops, top1 in table:
-        weights = Weights(
-            task="image_classification",
-            dataset="ImageNet-1K",
-            labels="imagenet1k",
-            preprocessing=Preprocessing(size * 256 // 224, (size, size), "bicubic", IMAGENET_MEAN, IMAGENET_STD),
-            sampling=Sampling("single", num_frames=1),
-            views=Views(),
-            published=Published(params, gflops, top1, "image_classification/README.md"),
+        weights = imagenet_weights(
+            size,
+            Published(params, gflops, top1, "image_classification/README.md"),
             checkpoint=f"uniformer_{size_name}_{size}_in1k.pth",
             origin=OFFICIAL,
             licence=LICENCE,
         )
-        _register(f"uniformer_{size_name}_{size}_in1k", replace(config, input_size=size), weights)
+        name = f"uniformer_{size_name}_{size}_in1k"
+        register_variant(name, UniFormerLight, replace(config, input_size=size), weights)
 
 
 def _register_kinetics() -> None:
@@ -347,7 +317,7 @@ def _register_kinetics() -> None:
             licence=LICENCE,
         )
         config = replace(config, num_frames=frames, input_size=size)
-        _register(f"uniformer_{size_name}_{frames}x{size}_k400", config, weights)
+        register_variant(f"uniformer_{size_name}_{frames}x{size}_k400", UniFormerLight, config, weights)
 
 
 _register_images()

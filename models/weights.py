@@ -130,6 +130,34 @@ class Weights:
     multi_label: bool = False
 
 
+def imagenet_weights(
+    size: int,
+    published: Published | None,
+    *,
+    checkpoint: str | None,
+    origin: str,
+    licence: str,
+    crop_share: float = 0.875,
+    combine: Literal["mean_logits", "mean_softmax"] = "mean_logits",
+) -> Weights:
+    """Return the entry of an ImageNet-1K classifier that is tested the usual way.
+
+    Bicubic resize of the short side to `size / crop_share` (floored), centre crop of `size`, ImageNet's statistics.
+    """
+    return Weights(
+        task="image_classification",
+        dataset="ImageNet-1K",
+        labels="imagenet1k",
+        preprocessing=Preprocessing(int(size / crop_share), (size, size), "bicubic", IMAGENET_MEAN, IMAGENET_STD),
+        sampling=Sampling("single", num_frames=1),
+        views=Views(combine=combine),
+        published=published,
+        checkpoint=checkpoint,
+        origin=origin,
+        licence=licence,
+    )
+
+
 @cache
 def load_labels(name: str) -> tuple[str, ...]:
     """Return the class names of label file `name` in output order.
