@@ -57,7 +57,7 @@ def verify(
     with tempfile.TemporaryDirectory() as folder:
         cases = Path(folder) / "cases.npz"
         np.savez(cases, views=views, expected=expected, batch_sizes=np.array(batch_sizes))
-        command = [sys.executable, "-m", "export.verification", str(model_file), str(cases)]
+        command = [sys.executable, "-m", "export.comparison", str(model_file), str(cases)]
         # ONNX Runtime's Linux wheels report to their maker unless they are told not to.
         environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
         run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
@@ -71,41 +71,3 @@ def verify(
             f"top-1 agreement {result.top1_agreement:.1%}); the limit is {RELATIVE_TOLERANCE:g}"
         )
     return result
-
-
-def _compare(
-    model_file: str, views: NDArray[np.uint8], expected: NDArray[np.float32], batch_sizes: NDArray[np.int64]
-) -> dict[str, float]:
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(model_file, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    worst_absolute = worst_relative = 0.0
-    agreements = []
-    for size in batch_sizes.tolist():
-        # The last views fill up a batch that would be too small, so that every run has exactly `size`.
-        starts = [min(start, max(len(views) - size, 0)) for start in range(0, len(views), size)]
-        for start in starts:
-            rows = np.resize(np.arange(start, min(start + size, len(views))), size)
-            actual = session.run(None, {name: views[rows]})[0].reshape(size, -1)
-            wanted = expected[rows].reshape(size, -1)
-            worst_absolute = max(worst_absolute, float(np.abs(actual - wanted).max()))
-            spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
-            worst_relative = max(worst_relative, float((np.linalg.norm(actual - wanted, axis=1) / spread).max()))
-            agreements.append(float((actual.argmax(axis=1) == wanted.argmax(axis=1)).mean()))
-    return {
-        "max_abs_difference": worst_absolute,
-        "relative_error": worst_relative,
-        "top1_agreement": float(np.mean(agreements)),
-    }
-
-
-def main() -> None:
-    """Print the comparison of a model file with the stored cases as JSON."""
-    model_file, cases = sys.argv[1:]
-    with np.load(cases, allow_pickle=False) as stored:
-        print(json.dumps(_compare(model_file, stored["views"], stored["expected"], stored["batch_sizes"])))
-
-
-if __name__ == "__main__":
-    main()
