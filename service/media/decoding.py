@@ -41,7 +41,7 @@ def decode_views(file: BinaryIO, request: DecodeRequest, allocate: Allocate) -> 
     index, turn = _look(file, container_format, request)
     decoder = _ViewDecoder(file, container_format, request, turn, allocate)
     media, decoded = decoder.run(index)
-    if decoded < len(index.times) and media is None:
+    if media is None:
         # The packets promised more frames than came out; sample again among those that really exist.
         if decoded == 0:
             raise UndecodableMediaError("none of the upload's frames can be decoded")
@@ -96,7 +96,7 @@ class _ViewDecoder:
             for picture in container.decode(stream):
                 if decoded in wanted:
                     if media is None or output is None:
-                        media = self._describe(picture, index, stream.codec_context.name)
+                        media = self._describe(picture, index, stream.codec_context.codec.canonical_name)
                         crops = self._crop_names(media)
                         output = self._allocate(clips, crops)
                     self._place(picture, wanted[decoded], crops, output)

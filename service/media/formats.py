@@ -11,13 +11,13 @@ from typing import Literal
 
 from service.errors import UnsupportedMediaError
 
-SNIFF_BYTES = 512
+SNIFF_BYTES = 4096
 
 # Decoders, by FFmpeg's names, that an upload may ask for.
 ALLOWED_CODECS = (
     *("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4", "mpeg2video", "mpeg1video"),
     *("h263", "theora", "vc1", "wmv3", "flv", "prores", "dnxhd", "mjpeg", "ffv1"),
-    *("gif", "png", "apng", "webp", "bmp", "tiff"),
+    *("gif", "png", "apng", "webp", "bmp"),
 )
 
 
@@ -51,17 +51,14 @@ JPEG = ContainerFormat("jpeg", "jpeg_pipe", "image")
 PNG = ContainerFormat("png", "png_pipe", "image")
 WEBP = ContainerFormat("webp", "webp_pipe", "image")
 BMP = ContainerFormat("bmp", "bmp_pipe", "image")
-TIFF = ContainerFormat("tiff", "tiff_pipe", "image")
 
-ALL_FORMATS = (MP4, MOV, WEBM, MATROSKA, AVI, MPEGTS, MPEGPS, FLV, OGG, GIF, APNG, JPEG, PNG, WEBP, BMP, TIFF)
+ALL_FORMATS = (MP4, MOV, WEBM, MATROSKA, AVI, MPEGTS, MPEGPS, FLV, OGG, GIF, APNG, JPEG, PNG, WEBP, BMP)
 
 _PREFIXES: tuple[tuple[bytes, ContainerFormat], ...] = (
     (b"\xff\xd8\xff", JPEG),
     (b"GIF87a", GIF),
     (b"GIF89a", GIF),
     (b"BM", BMP),
-    (b"II*\x00", TIFF),
-    (b"MM\x00*", TIFF),
     (b"FLV\x01", FLV),
     (b"OggS", OGG),
     (b"\x00\x00\x01\xba", MPEGPS),
@@ -107,8 +104,8 @@ def _riff(head: bytes) -> ContainerFormat | None:
 def _png(head: bytes) -> ContainerFormat | None:
     if not head.startswith(b"\x89PNG\r\n\x1a\n"):
         return None
-    # An animated PNG announces itself by an acTL chunk right behind the header.
-    return APNG if b"acTL" in head[:64] else PNG
+    # An animated PNG announces itself by an acTL chunk before the first image data.
+    return APNG if b"acTL" in head.partition(b"IDAT")[0] else PNG
 
 
 def _matroska(head: bytes) -> ContainerFormat | None:

@@ -12,7 +12,8 @@ UPRIGHT = 1
 # Clockwise degrees that a viewer turns a picture of that EXIF orientation (2, 4, 5 and 7 are mirrored as well).
 CLOCKWISE_DEGREES = {1: 0, 2: 0, 3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}
 _BY_DISPLAY_ANGLE = {0: 1, 90: 8, -90: 6, 270: 6, -270: 8, 180: 3, -180: 3}
-_PIL_FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF"}
+# PNG may carry the tag too, but PIL would decode the whole picture to look for it.
+_PIL_FORMATS = {"jpeg": "JPEG", "webp": "WEBP"}
 
 
 def exif_orientation(file: BinaryIO, format_name: str) -> int:

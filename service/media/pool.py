@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 START_SECONDS = 60.0
+ABANDONED_SECONDS = 0.2
 _ERRORS: dict[str, type[ServiceError]] = {
     error.code: error for error in (BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError)
 }
@@ -92,6 +93,11 @@ class _Worker:
             worker.kill()
             raise InternalError(f"a decode worker did not start (exit status {process.poll()})")
         return worker
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
 
     async def receive(self) -> tuple[bytes, list[int]]:
         """Wait for the next packet and the descriptors on it; an empty packet means that the worker is gone."""
@@ -198,6 +204,11 @@ class DecodePool:
         return sum(not future.done() for future in self._waiting)
 
     @property
+    def alive(self) -> bool:
+        """Whether at least one worker is there to decode."""
+        return any(worker.alive for worker in self._all)
+
+    @property
     def process_ids(self) -> list[int]:
         """Process numbers of the workers."""
         return [worker.process.pid for worker in self._all]
@@ -223,8 +234,11 @@ class DecodePool:
         Raises:
             QueueFullError: `max_waiting` requests are waiting already.
         """
-        if self._idle:
-            return self._idle.pop()
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            self._replace(worker)
         if self.waiting >= self.max_waiting:
             raise QueueFullError(
                 f"{self.waiting} uploads are waiting to be decoded, as many as may; try again later", retry_after=1
@@ -250,12 +264,24 @@ class DecodePool:
     async def decode(self, worker: _Worker, upload: int, request: DecodeRequest) -> Decoded:
         """Decode on an acquired worker, which is then released, or replaced if it was lost or ran out of time.
 
-        A caller that is cancelled leaves at once; the worker finishes, which is cheaper than starting another.
+        A caller that is cancelled leaves at once. Its worker gets a moment to finish, which is cheaper than starting
+        another one, and is then stopped.
 
         Raises:
             ServiceError: As `service.errors` says for bad media; MediaLimitError when the time is over.
         """
-        return await asyncio.shield(self._spawn(self._decode(worker, upload, request)))
+        task = self._spawn(self._decode(worker, upload, request))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._spawn(self._abandon(task, worker))
+            raise
+
+    async def _abandon(self, task: asyncio.Task[Decoded], worker: _Worker) -> None:
+        await asyncio.wait({task}, timeout=ABANDONED_SECONDS)
+        if not task.done():
+            worker.process.kill()
+        await asyncio.gather(task, return_exceptions=True)
 
     async def _decode(self, worker: _Worker, upload: int, request: DecodeRequest) -> Decoded:
         healthy = False
@@ -268,11 +294,12 @@ class DecodePool:
             raise MediaLimitError(
                 f"decoding the upload takes longer than {self.timeout:g} s: send a shorter or smaller one"
             ) from error
-        except WorkerLostError:
+        except InternalError:
+            # The worker is lost, or talks nonsense.
             raise
         except ServiceError:
             # A verdict about the media; only a dead worker cannot go on.
-            healthy = worker.process.poll() is None
+            healthy = worker.alive
             raise
         finally:
             if healthy:
@@ -283,6 +310,7 @@ class DecodePool:
     def _replace(self, worker: _Worker) -> None:
         self._all.discard(worker)
         if self._closing:
+            worker.kill()
             return
         self._spawn(self._kill_and_add(worker))
 

@@ -67,7 +67,12 @@ def open_video(
     }
     try:
         with av.open(
-            _Nameless(file), format=container_format.demuxer, options=options, io_open=_refuse_io
+            _Nameless(file),
+            format=container_format.demuxer,
+            options=options,
+            io_open=_refuse_io,
+            # Titles and comments come in any encoding, and nothing reads them.
+            metadata_errors="replace",
         ) as container:
             assert isinstance(container, InputContainer)
             yield container, _video_stream(container, limits)
@@ -89,6 +94,8 @@ def _video_stream(container: InputContainer, limits: DecodeLimits) -> VideoStrea
     if codec.name not in ALLOWED_CODECS:
         raise UnsupportedMediaError(f"codec {codec.name} is not accepted; accepted are {', '.join(ALLOWED_CODECS)}")
     check_pixels(codec.width, codec.height, limits)
+    # The size can change on the way, and some formats tell it only to the decoder.
+    codec.options = {"max_pixels": str(limits.max_pixels)}
     # One thread a worker: the server runs many workers, and frame threads would delay and hold more frames.
     codec.thread_type = "NONE"
     codec.thread_count = 1

@@ -7,31 +7,38 @@ other file and ends when the socket closes.
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import mmap
 import os
 import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from math import prod
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import MediaLimitError, ServiceError
+from service.errors import MediaLimitError, ServiceError, UndecodableMediaError
 from service.media.decoding import decode_views
 from service.media.types import DecodeFailure, DecodeRequest, DecodeResult
 
+logger = logging.getLogger(__name__)
+
 MAX_MESSAGE_BYTES = 1 << 17
 READY = b"{}"
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 def main() -> None:
     """Serve decode requests on the socket given by file descriptor number until it closes."""
     descriptor, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
     _restrict(memory_bytes)
-    with socket.socket(fileno=descriptor) as connection:
+    # A server that is gone closes the socket, and then there is nobody left to tell.
+    with socket.socket(fileno=descriptor) as connection, suppress(ConnectionError):
         connection.send(READY)
         while True:
             message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1)
@@ -41,8 +48,11 @@ def main() -> None:
 
 
 def _restrict(memory_bytes: int) -> None:
-    # Ctrl-C in a terminal reaches the whole process group; the server decides when its workers end.
+    # A terminal or a supervisor signals the whole process group; the server decides when its workers end, and if it
+    # dies without a word, so do they.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -61,6 +71,10 @@ def _answer(connection: socket.socket, message: bytes, upload: int) -> None:
     except MemoryError:
         detail = "decoding the upload takes more memory than a decode worker may use: send a smaller one"
         result = DecodeFailure(code=MediaLimitError.code, detail=detail)
+    except Exception:
+        # A fault of ours or of a library, met on hostile bytes: it costs this upload, not the worker.
+        logger.exception("decoding an upload failed in an unforeseen way")
+        result = DecodeFailure(code=UndecodableMediaError.code, detail="the upload cannot be decoded: it is damaged")
     reply = result.model_dump_json().encode()
     socket.send_fds(connection, [reply], output.descriptors() if isinstance(result, DecodeResult) else [])
     output.close()

@@ -150,6 +150,33 @@ def test_cover_art_is_not_taken_for_the_video() -> None:
     assert (media.width, media.height, media.frames) == (128, 96, 10)
 
 
+@pytest.mark.parametrize(("container", "codec"), [("avi", "mpeg4"), ("mp4", "libx264"), ("matroska", "libx264")])
+def test_metadata_in_any_encoding_is_no_obstacle(container: str, codec: str) -> None:
+    import io
+
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        output.metadata["title"] = "caf--"
+        stream = output.add_stream(codec, rate=30)
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"  # type: ignore[union-attr]
+        for frame in FRAMES[:10]:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))  # type: ignore[union-attr]
+        output.mux(stream.encode(None))  # type: ignore[union-attr]
+    content = file.getvalue()
+    assert b"caf--" in content
+    latin_1 = content.replace(b"caf--", b"caf\xe9\xff")
+    assert decode(latin_1, decode_request())[0].media.frames == 10
+
+
+def test_gif_that_claims_a_huge_canvas_is_refused() -> None:
+    gif = bytearray(ENCODINGS["gif"])
+    gif[6:10] = (16000).to_bytes(2, "little") * 2
+    with pytest.raises((MediaLimitError, UndecodableMediaError)):
+        decode(bytes(gif), decode_request())
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("flags", ["", "faststart"])
 def test_mp4_cut_short_is_refused(share: float, flags: str) -> None:
