@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 
-from service.errors import BadParameterError, DeadlineExceededError
+from service.errors import BadParameterError
 from service.media.pool import DecodePool
 from service.media.types import DecodeLimits, DecodeRequest, DecodeResult
 from service.metrics import Metrics
@@ -92,19 +91,6 @@ class Pipeline:
             ServiceError: Anything that `service.errors` names.
         """
         received = perf_counter()
-        left = self._settings.request_timeout - (received - began)
-        try:
-            async with asyncio.timeout(max(left, 0.0)):
-                return await self._classify(model, upload, options, began, received)
-        except TimeoutError as error:
-            raise DeadlineExceededError(
-                f"the request was not done within {self._settings.request_timeout:g} s: "
-                "the server is overloaded, or the request asks for too many views"
-            ) from error
-
-    async def _classify(
-        self, model: ServedModel, upload: int, options: ClassifyOptions, began: float, received: float
-    ) -> Classification:
         request = self._decode_request(model, options)
         worker = await self._pool.acquire()
         acquired = perf_counter()

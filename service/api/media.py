@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import perf_counter
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from service.api.disconnect import run_while_connected
 from service.api.problems import Problem
 from service.api.state import server_state
 from service.api.upload import receive_upload
+from service.errors import DeadlineExceededError
 from service.media.types import MediaInfo, View
 from service.pipeline import Classification, ClassifyOptions
 
@@ -105,11 +107,19 @@ async def classify(request: Request, name: str, query: Annotated[ClassifyQuery, 
 async def _classify(request: Request, name: str | None, query: ClassifyQuery) -> ClassifyBody:
     began = perf_counter()
     state = server_state(request)
-    with state.accept():
-        model = state.repository.get(name)
-        async with receive_upload(request, state.settings.max_body_bytes) as upload:
-            options = ClassifyOptions(**query.model_dump())
-            result = await run_while_connected(request, state.pipeline.classify(model, upload, options, began))
+    settings = state.settings
+    try:
+        async with asyncio.timeout(settings.request_timeout):
+            with state.accept():
+                model = state.repository.get(name)
+                async with receive_upload(request, settings.max_body_bytes, state.upload_memory) as upload:
+                    options = ClassifyOptions(**query.model_dump())
+                    result = await run_while_connected(request, state.pipeline.classify(model, upload, options, began))
+    except TimeoutError as error:
+        raise DeadlineExceededError(
+            f"the request was not done within {settings.request_timeout:g} s: the upload comes too slowly, "
+            "the server is overloaded, or the request asks for too many views"
+        ) from error
     return _body(model.manifest.name, model.manifest.version, result)
 
 

@@ -87,8 +87,10 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
         metrics.rejected.labels(code).inc()
         return _answer(code, title, error.status_code, str(error.detail), dict(error.headers or {}))
 
-    async def on_anything_else(_request: Request, error: Exception) -> JSONResponse:
+    async def on_anything_else(request: Request, error: Exception) -> JSONResponse:
         metrics.rejected.labels(InternalError.code).inc()
+        # This answer is made outside of all middleware, which counts the others.
+        metrics.requests.labels(getattr(request.scope.get("route"), "path", "unknown"), "500").inc()
         return _answer(InternalError.code, InternalError.title, InternalError.status, _hidden(error), {})
 
     async def on_client_gone(_request: Request, _error: Exception) -> Response:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from fastapi import Request
 
+from service.api.upload import UploadMemory
 from service.errors import NotReadyError
 from service.media.pool import DecodePool
 from service.metrics import Metrics
@@ -31,12 +32,13 @@ class ServerState:
         self.pool = pool
         self.metrics = metrics
         self.pipeline = Pipeline(pool, metrics, settings)
+        self.upload_memory = UploadMemory(settings.max_upload_memory_bytes)
         self.phase: Phase = "starting"
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken: loaded, warm, not draining, every batcher alive."""
-        return self.phase == "ready" and all(model.batcher.alive for model in self.repository)
+        """Whether requests are taken: loaded, warm, not draining, decode workers and every batcher alive."""
+        return self.phase == "ready" and self.pool.alive and all(model.batcher.alive for model in self.repository)
 
     @contextmanager
     def accept(self) -> Iterator[None]:

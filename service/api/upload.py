@@ -8,29 +8,58 @@ from contextlib import asynccontextmanager
 
 import python_multipart
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
-from service.errors import BadParameterError, PayloadTooLargeError
+from service.errors import BadParameterError, PayloadTooLargeError, QueueFullError
 from service.media.formats import SNIFF_BYTES, sniff
 
 FILE_FIELD = b"file"
+# Bytes that the boundaries, headers and other fields of a form may add to the file.
+FORM_ALLOWANCE = 65536
+
+
+class UploadMemory:
+    """The bytes of uploads that may be held at the same time, over all requests."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+
+    def take(self, size: int) -> None:
+        """Account for `size` more bytes.
+
+        Raises:
+            QueueFullError: They would go over the limit.
+        """
+        if self._held + size > self._max_bytes:
+            raise QueueFullError(
+                f"the uploads being worked on fill the {self._max_bytes} bytes that they may; try again later",
+                retry_after=1,
+            )
+        self._held += size
+
+    def give_back(self, size: int) -> None:
+        """Account for `size` bytes that are gone."""
+        self._held -= size
 
 
 @asynccontextmanager
-async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[int]:
+async def receive_upload(request: Request, max_bytes: int, memory: UploadMemory) -> AsyncIterator[int]:
     """Receive the body of `request` and yield the file descriptor of a memory file that holds the upload.
 
     Raises:
         PayloadTooLargeError: More than `max_bytes`; noticed from the header or on the way, never after the fact.
+        QueueFullError: All uploads together would go over what `memory` allows.
         UnsupportedMediaError: The first bytes are of no accepted format.
         BadParameterError: No bytes, a broken form, a form without exactly one file, or a client that stopped sending.
     """
     _check_declared_length(request, max_bytes)
     descriptor = os.memfd_create("upload", os.MFD_CLOEXEC)
+    raw = _RawSink(descriptor, max_bytes, memory)
     try:
-        sink = _sink(request, descriptor, max_bytes)
+        sink = _sink(request, raw, max_bytes)
         try:
             async for chunk in request.stream():
                 sink.write(chunk)
@@ -45,6 +74,7 @@ async def receive_upload(request: Request, max_bytes: int) -> AsyncIterator[int]
         yield descriptor
     finally:
         os.close(descriptor)
+        memory.give_back(raw.size)
 
 
 def _check_declared_length(request: Request, max_bytes: int) -> None:
@@ -55,38 +85,42 @@ def _check_declared_length(request: Request, max_bytes: int) -> None:
 
 
 def _form_allowance(request: Request) -> int:
-    return 65536 if _is_form(request) else 0
+    return FORM_ALLOWANCE if _is_form(request) else 0
 
 
 def _is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def _sink(request: Request, descriptor: int, max_bytes: int) -> _RawSink | _FormSink:
-    raw = _RawSink(descriptor, max_bytes)
+def _sink(request: Request, raw: _RawSink, max_bytes: int) -> _RawSink | _FormSink:
     if not _is_form(request):
         return raw
     _, parameters = parse_options_header(request.headers["content-type"])
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise BadParameterError("the multipart form names no boundary in its Content-Type")
-    return _FormSink(boundary, raw)
+    try:
+        return _FormSink(boundary, raw, max_bytes + FORM_ALLOWANCE)
+    except FormParserError as error:
+        raise BadParameterError(f"the multipart form is broken: {error}") from error
 
 
 class _RawSink:
-    """Writes a body as it comes."""
+    """Writes a body as it comes; `size` is what it has written."""
 
-    def __init__(self, descriptor: int, max_bytes: int) -> None:
+    def __init__(self, descriptor: int, max_bytes: int, memory: UploadMemory) -> None:
         self._descriptor = descriptor
         self._max_bytes = max_bytes
-        self._size = 0
+        self._memory = memory
+        self.size = 0
 
     def write(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._size > self._max_bytes:
+        if self.size + len(chunk) > self._max_bytes:
             raise PayloadTooLargeError(
                 f"the upload has more than {self._max_bytes} bytes, which is the limit: send a smaller file"
             )
+        self._memory.take(len(chunk))
+        self.size += len(chunk)
         os.write(self._descriptor, chunk)
 
     def finish(self) -> None:
@@ -96,8 +130,10 @@ class _RawSink:
 class _FormSink:
     """Parses a multipart form as it comes and writes its `file` part; every other part is skipped unread."""
 
-    def __init__(self, boundary: bytes, target: _RawSink) -> None:
+    def __init__(self, boundary: bytes, target: _RawSink, max_bytes: int) -> None:
         self._target = target
+        self._max_bytes = max_bytes
+        self._size = 0
         self._header_name = b""
         self._header_value = b""
         self._takes_part = False
@@ -116,9 +152,12 @@ class _FormSink:
         )
 
     def write(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > self._max_bytes:
+            raise PayloadTooLargeError(f"the form has more than {self._max_bytes} bytes: send the file alone")
         try:
             self._parser.write(chunk)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise BadParameterError(f"the multipart form is broken: {error}") from error
 
     def finish(self) -> None:

@@ -194,6 +194,7 @@ def test_bad_upload_is_refused_at_once_and_the_next_good_one_works(
     ("content_type", "body", "words"),
     [
         ("multipart/form-data", b"x", "boundary"),
+        ("multipart/form-data; boundary=" + "b" * 5000, b"x", "broken"),
         ("multipart/form-data; boundary=b", b"--b\r\nnonsense", "form"),
         (
             "multipart/form-data; boundary=b",
@@ -206,7 +207,7 @@ def test_bad_upload_is_refused_at_once_and_the_next_good_one_works(
             "0 parts called `file`",
         ),
     ],
-    ids=["no boundary", "nonsense", "no end", "other name"],
+    ids=["no boundary", "long boundary", "nonsense", "no end", "other name"],
 )
 def test_broken_form_is_a_bad_parameter(server: RunningServer, content_type: str, body: bytes, words: str) -> None:
     answer = httpx.post(f"{server.url}/v1/classify", content=body, headers={"Content-Type": content_type})
@@ -279,6 +280,36 @@ def test_body_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> Non
         with socket.create_connection((host, int(port)), timeout=5) as connection:
             connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_form_is_capped_as_a_whole(tmp_path: Path) -> None:
+    with serving(tmp_path, max_body_bytes=100_000) as server:
+        head = b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\n'
+        parts = (part for part in (head, *(b"x" * 10_000 for _ in range(100))))
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        answer = httpx.post(f"{server.url}/v1/classify", content=parts, headers=headers)
+        assert_problem(answer, 413, "payload_too_large")
+
+
+def test_uploads_that_would_fill_the_memory_are_shed(tmp_path: Path) -> None:
+    with serving(tmp_path, max_upload_memory_bytes=len(MP4) - 1) as server:
+        answer = classify(server, MP4)
+        assert_problem(answer, 429, "queue_full")
+        assert int(answer.headers["retry-after"]) >= 1
+        small = encode_picture(render_picture(np.random.default_rng(1)))
+        assert len(small) < len(MP4)
+        # What a refused upload had taken is given back.
+        assert [classify(server, small).status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_upload_that_comes_too_slowly_meets_the_deadline(tmp_path: Path) -> None:
+    with serving(tmp_path, request_timeout=1.0) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+            connection.sendall(MP4[:5])
+            assert connection.recv(4096).startswith(b"HTTP/1.1 504")
+        assert top_label(server, MP4) == "moving right"
 
 
 def test_killed_worker_costs_only_the_requests_it_held(tmp_path: Path) -> None:
