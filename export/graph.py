@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from export.errors import ExportError
 from models import Network, model_entry
 from models.weights import Preprocessing
 
@@ -63,7 +64,7 @@ def export_onnx(served: ServedNetwork, view_shape: tuple[int, ...], max_batch_si
     """Write the ONNX file of a served network; only the batch axis is dynamic.
 
     Raises:
-        RuntimeError: torch cannot export the network, or the exported batch axis is fixed.
+        ExportError: torch cannot export the network, or the exported batch axis is fixed.
     """
     # Two views: with one, the exporter may take the batch axis for a constant.
     example = torch.zeros((2, *view_shape), dtype=torch.uint8)
@@ -85,7 +86,7 @@ def export_onnx(served: ServedNetwork, view_shape: tuple[int, ...], max_batch_si
     model = onnx.load(file)
     for value in (model.graph.input[0], model.graph.output[0]):
         if not value.type.tensor_type.shape.dim[0].dim_param:
-            raise RuntimeError(f"the batch axis of {value.name} came out fixed")
+            raise ExportError(f"the batch axis of {value.name} came out fixed")
     _forget_origin(model)
     onnx.save(model, file)
 

@@ -17,7 +17,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InternalError, NotReadyError, QueueFullError
+from service.errors import BadParameterError, InternalError, NotReadyError, QueueFullError
 from service.runtimes.base import Runtime
 
 logger = logging.getLogger(__name__)
@@ -48,13 +48,11 @@ class ViewOutput:
         logits: float32 (classes,).
         batch_size: Views that ran together with this one, itself included.
         queued: Seconds from submission to the start of the run.
-        running: Seconds that the run took.
     """
 
     logits: NDArray[np.float32]
     batch_size: int
     queued: float
-    running: float
 
 
 @dataclass(eq=False)
@@ -121,11 +119,16 @@ class Batcher:
         A caller that is cancelled takes its waiting views out of the queue.
 
         Raises:
-            QueueFullError: The views do not fit into the queue.
+            QueueFullError: The views do not fit into the queue now.
+            BadParameterError: They never would.
             InternalError: The runtime failed.
         """
         if self._tasks and not self.alive:
             raise InternalError("the batcher has stopped")
+        if len(views) > self.settings.max_queue_size:
+            raise BadParameterError(
+                f"the request has {len(views)} views and the queue takes {self.settings.max_queue_size}: ask for fewer"
+            )
         if len(self._queue) + len(views) > self.settings.max_queue_size:
             raise QueueFullError(
                 f"{len(self._queue)} views are waiting and at most {self.settings.max_queue_size} may; "
@@ -204,11 +207,10 @@ class Batcher:
                 continue
             finally:
                 self._places.release()
-            running = perf_counter() - started
             for item, row in zip(batch.items, logits, strict=True):
                 if not item.future.done():
                     queued = started - item.submitted
-                    item.future.set_result(ViewOutput(row, len(batch.items), queued, running))
+                    item.future.set_result(ViewOutput(row, len(batch.items), queued))
 
 
 def _stopping() -> NotReadyError:

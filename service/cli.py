@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
+from math import ceil
 from typing import Protocol
 
 import uvicorn
@@ -82,7 +83,7 @@ def run_server(settings: Settings) -> int:
         port=settings.port,
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=round(settings.drain_timeout),
+        timeout_graceful_shutdown=ceil(settings.drain_timeout),
     )
     server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -107,7 +107,7 @@ class Verification(_Part):
         batch_sizes: Batch sizes compared.
         inputs: Number of different inputs compared at each.
         max_abs_difference: Largest difference of a logit.
-        relative_error: Largest ||file - torch|| / ||torch - mean(torch)|| of a batch.
+        relative_error: Largest ||file - torch|| / ||torch - mean(torch)|| of a view.
         top1_agreement: Share of inputs with the same arg max, 0 to 1.
     """
 
