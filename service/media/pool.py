@@ -148,6 +148,8 @@ class _Worker:
             logger.error("decode worker %d crashed with %s", self.process.pid, name)
             return UndecodableMediaError("decoding the upload crashed the decoder: the file is damaged or hostile")
         logger.error("decode worker %d ended with status %d while it held a request", self.process.pid, status)
+        if status >= 0:
+            return InternalError(f"a decode worker ended by itself with status {status}")
         return WorkerLostError(
             "the process that was decoding this upload was stopped from outside; send the request again"
         )
