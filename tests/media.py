@@ -118,8 +118,13 @@ def _write(
 def with_rotation(mp4: bytes, clockwise: int) -> bytes:
     """Return the mp4 with a display matrix that turns it clockwise, as a phone's camera writes it."""
     cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[clockwise]
+    return with_display_matrix(mp4, cos, sin, -sin, cos)
+
+
+def with_display_matrix(mp4: bytes, a: int, b: int, c: int, d: int) -> bytes:
+    """Return the mp4 with a display matrix that puts point (x, y) at (ax + cy, bx + dy)."""
     one = 1 << 16
-    matrix = struct.pack(">9i", cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
+    matrix = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     # The matrix stands 40 bytes into a version-0 track header, behind the box's own 8 bytes.
     at = mp4.index(b"tkhd") + 4 + 40
     return mp4[:at] + matrix + mp4[at + 36 :]

@@ -117,7 +117,7 @@ class _ViewDecoder:
 
     def _describe(self, frame: VideoFrame, index: FrameIndex, codec: str) -> MediaInfo:
         if self.turn is None:
-            self.turn = orientation.display_orientation(frame.rotation)
+            self.turn = orientation.display_orientation(frame)
         width, height = frame.width, frame.height
         if orientation.swaps_sides(self.turn):
             width, height = height, width

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import struct
 from typing import BinaryIO
 
 import numpy as np
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 UPRIGHT = 1
 # Clockwise degrees that a viewer turns a picture of that EXIF orientation (2, 4, 5 and 7 are mirrored as well).
 CLOCKWISE_DEGREES = {1: 0, 2: 0, 3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}
-_BY_DISPLAY_ANGLE = {0: 1, 90: 8, -90: 6, 270: 6, -270: 8, 180: 3, -180: 3}
+# By the signs of a, b, c, d of a display matrix, which puts point (x, y) at (ax + cy, bx + dy), y downwards.
+_BY_DISPLAY_MATRIX = {
+    (1, 0, 0, 1): 1,
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, -1, 1, 0): 8,
+}
 # PNG may carry the tag too, but PIL would decode the whole picture to look for it.
 _PIL_FORMATS = {"jpeg": "JPEG", "webp": "WEBP"}
 
@@ -33,9 +46,21 @@ def exif_orientation(file: BinaryIO, format_name: str) -> int:
     return orientation if orientation in CLOCKWISE_DEGREES else UPRIGHT
 
 
-def display_orientation(angle: int) -> int:
-    """Return the EXIF number for a display matrix that turns the frame `angle` degrees counter-clockwise."""
-    return _BY_DISPLAY_ANGLE.get(angle, UPRIGHT)
+def display_orientation(frame: VideoFrame) -> int:
+    """Return the EXIF number for a video frame's display matrix; 1 where there is none, or one that is slanted.
+
+    The frame's `rotation` alone would take a mirrored picture for one that is upside down.
+    """
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV does not know the type of some other side data.
+        return UPRIGHT
+    if not isinstance(matrix, SideData):
+        return UPRIGHT
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    signs = tuple((value > 0) - (value < 0) for value in (a, b, c, d))
+    return _BY_DISPLAY_MATRIX.get(signs, UPRIGHT)
 
 
 def upright(frame: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

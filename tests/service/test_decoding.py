@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ from service.errors import BadParameterError, MediaLimitError, UndecodableMediaE
 from service.media.preprocessing import crop_names, crop_offset, resize
 from service.media.sampling import clip_indices
 from service.media.types import DecodeRequest
-from tests.media import LIMITS, decode, decode_all, decode_request, encode, numbered_frames, with_rotation
+from tests.media import (
+    LIMITS,
+    decode,
+    decode_all,
+    decode_request,
+    encode,
+    numbered_frames,
+    with_display_matrix,
+    with_rotation,
+)
 
 FRAMES = numbered_frames(75)
 
@@ -94,6 +104,26 @@ def test_display_matrix_turns_the_video(clockwise: int, turns: int) -> None:
     result, pixels = decode(with_rotation(plain, clockwise), decode_request())
     assert result.media.rotation == clockwise
     upright = np.ascontiguousarray(np.rot90(decode_all(plain)[0], turns))
+    assert (result.media.height, result.media.width) == upright.shape[:2]
+    resized = resize(upright, decode_request().preprocessing)
+    top, left = (-(-(side - 96) // 2) for side in resized.shape[:2])
+    assert np.array_equal(pixels[0, 0], resized[top : top + 96, left : left + 96])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "mirror"),
+    [
+        ((-1, 0, 0, 1), lambda frame: frame[:, ::-1]),
+        ((1, 0, 0, -1), lambda frame: frame[::-1]),
+        ((0, 1, 1, 0), lambda frame: frame.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda frame: frame[::-1, ::-1].transpose(1, 0, 2)),
+    ],
+    ids=["left-right", "up-down", "transposed", "transversed"],
+)
+def test_mirroring_display_matrix_mirrors_the_video(matrix: tuple[int, int, int, int], mirror: Any) -> None:
+    plain = encode(FRAMES[:9], options={"preset": "veryfast"})
+    result, pixels = decode(with_display_matrix(plain, *matrix), decode_request())
+    upright = np.ascontiguousarray(mirror(decode_all(plain)[0]))
     assert (result.media.height, result.media.width) == upright.shape[:2]
     resized = resize(upright, decode_request().preprocessing)
     top, left = (-(-(side - 96) // 2) for side in resized.shape[:2])
