@@ -79,14 +79,11 @@ def _build_state(
 async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> None:
     try:
         await asyncio.gather(state.pool.start(), state.repository.load())
-    except (ManifestError, RuntimeLoadError, InternalError) as error:
+    except Exception as error:
+        # What an operator can mend is named; anything else is a fault of ours and needs its traceback.
+        named = isinstance(error, (ManifestError, RuntimeLoadError, InternalError))
+        logger.critical("cannot start: %s", error, exc_info=not named)
         state.phase = "failed"
-        logger.critical("cannot start: %s", error)
-        on_failed_start()
-        return
-    except Exception:
-        state.phase = "failed"
-        logger.critical("cannot start", exc_info=True)
         on_failed_start()
         return
     state.metrics.watch_queue("decode", lambda: state.pool.waiting)

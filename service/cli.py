@@ -13,7 +13,6 @@ from typing import Protocol
 
 import uvicorn
 from pydantic import ValidationError
-from pydantic_core import PydanticUndefined
 
 from service.app import create_app
 from service.settings import Settings
@@ -48,7 +47,7 @@ class ServeCommand:
         """Offer every setting as an option."""
         for name, field in Settings.model_fields.items():
             default = field.get_default(call_default_factory=True, validated_data={})
-            shown = "" if default in (None, PydanticUndefined) else f" (default {default})"
+            shown = "" if default is None else f" (default {default})"
             parser.add_argument(
                 f"--{name.replace('_', '-')}", metavar="VALUE", help=f"{field.description}{shown}", dest=name
             )

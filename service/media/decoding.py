@@ -11,7 +11,6 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError
-from service.manifest import Preprocessing
 from service.media import orientation
 from service.media.formats import SNIFF_BYTES, ContainerFormat, sniff
 from service.media.preprocessing import CropName, crop_names, crop_offset, resize, resized_size
@@ -30,7 +29,7 @@ def decode_views(file: BinaryIO, request: DecodeRequest, allocate: Allocate) -> 
     Args:
         file: The upload; any object with read, seek and tell.
         request: Sampling, preprocessing and limits.
-        allocate: Called once with the shape (views, T, height, width, 3); returns the array to fill.
+        allocate: Called with the shape (views, T, height, width, 3), once a pass; returns the array to fill.
 
     Raises:
         UnsupportedMediaError, UndecodableMediaError, MediaLimitError: See service.errors.
@@ -155,7 +154,7 @@ class _ViewDecoder:
         """Convert, turn, resize and crop one decoded frame into every view that shows it."""
         assert self.turn is not None
         resized = prepare_frame(frame, self.turn, self.request)
-        rule: Preprocessing = self.request.preprocessing
+        rule = self.request.preprocessing
         height, width = rule.crop
         for number, crop in enumerate(crops):
             top, left = crop_offset(resized.shape[0], resized.shape[1], rule.crop, crop, rule.centering)
