@@ -13,7 +13,7 @@ from models import (  # noqa: F401  (importing a family registers its models)
 )
 from models.checkpoint import CheckpointError, load_checkpoint
 from models.registry import Network, create_model, list_models, model_entry
-from models.weights import load_labels
+from models.weights import load_labels, load_palette
 
 __all__ = [
     "CheckpointError",
@@ -22,5 +22,6 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "load_labels",
+    "load_palette",
     "model_entry",
 ]

@@ -7,6 +7,7 @@ entries; the exporter writes them into the artefact's manifest.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -169,3 +170,16 @@ def load_labels(name: str) -> tuple[str, ...]:
     if not path.is_file():
         raise ValueError(f"there is no label file models/labels/{name}.txt")
     return tuple(path.read_text(encoding="utf-8").splitlines())
+
+
+@cache
+def load_palette(name: str) -> tuple[tuple[int, int, int], ...]:
+    """Return the colours of the classes of label file `name`, RGB from 0 to 255, in output order.
+
+    Raises:
+        ValueError: There is no such palette.
+    """
+    path = files("models").joinpath("labels", f"{name}.palette.json")
+    if not path.is_file():
+        raise ValueError(f"there is no palette models/labels/{name}.palette.json")
+    return tuple((red, green, blue) for red, green, blue in json.loads(path.read_text(encoding="utf-8")))
