@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from models import create_model, list_models, load_labels, model_entry
+from models import create_model, list_models, load_labels, load_palette, model_entry
 from models.registry import register_model
 
 
@@ -63,6 +63,25 @@ def test_weights_entry_is_consistent(name: str) -> None:
 )
 def test_label_order(labels: str, index: int, name: str) -> None:
     assert load_labels(labels)[index] == name
+
+
+@pytest.mark.parametrize("name", list_models(task="image_segmentation"))
+def test_every_class_of_a_mask_has_a_colour(name: str) -> None:
+    labels = model_entry(name).weights.labels
+    palette = load_palette(labels)
+    assert len(palette) == len(load_labels(labels))
+    assert all(0 <= value <= 255 for colour in palette for value in colour)
+
+
+# From labels/SOURCES.md: two classes of ADE20K share a colour.
+@pytest.mark.parametrize(("labels", "distinct"), [("ade20k", 149), ("tiny_shapes_scenes", 7)])
+def test_colours_tell_classes_apart(labels: str, distinct: int) -> None:
+    assert len(set(load_palette(labels))) == distinct
+
+
+def test_labels_without_colours_say_so() -> None:
+    with pytest.raises(ValueError, match=r"no palette models/labels/imagenet1k\.palette\.json"):
+        load_palette("imagenet1k")
 
 
 def test_uniformer_kinetics_uses_its_own_order() -> None:
