@@ -34,6 +34,33 @@ BackboneConfig = uniformer.UniFormerConfig | uniformer_light.UniFormerLightConfi
 
 
 @dataclass(frozen=True)
+class SemanticFPNConfig:
+    """Widths of Semantic FPN.
+
+    Attributes:
+        neck_dim: Channels of the feature pyramid.
+        dim: Channels of the head.
+    """
+
+    neck_dim: int = 256
+    dim: int = 128
+
+
+@dataclass(frozen=True)
+class UperNetConfig:
+    """Width of UperNet.
+
+    Attributes:
+        dim: Channels of everything behind the backbone.
+    """
+
+    dim: int = 512
+
+
+HeadConfig = SemanticFPNConfig | UperNetConfig
+
+
+@dataclass(frozen=True)
 class SegmentationConfig:
     """Architecture of one segmentation network.
 
@@ -41,14 +68,14 @@ class SegmentationConfig:
         num_classes: Classes that the head tells apart.
         backbone: An image classifier's architecture, of which the head, `num_classes` and `input_size` do not count.
             UniFormer's `stage3` and `window_size` are set here too.
-        head: "fpn" for Semantic FPN, "upernet" for UperNet.
+        head: What turns the backbone's stages into logits.
         input_size: Height and width of the crops that the weights were trained on; the network takes any size from 64
             on.
     """
 
     num_classes: int
     backbone: BackboneConfig
-    head: Literal["fpn", "upernet"] = "fpn"
+    head: HeadConfig = SemanticFPNConfig()
     input_size: int = 512
 
 
@@ -246,12 +273,13 @@ class Segmentor(Network):
         self.config = config
         dims = config.backbone.embed_dims
         self.backbone = dense_backbone(config.backbone)
-        if config.head == "fpn":
-            self.neck: nn.Module = FeaturePyramid(dims, 256)
-            self.decode_head: nn.Module = SemanticFPNHead(256, 128, config.num_classes)
-        else:
-            self.neck = nn.Identity()
-            self.decode_head = UperNetHead(dims, 512, config.num_classes)
+        match config.head:
+            case SemanticFPNConfig(neck_dim, dim):
+                self.neck: nn.Module = FeaturePyramid(dims, neck_dim)
+                self.decode_head: nn.Module = SemanticFPNHead(neck_dim, dim, config.num_classes)
+            case UperNetConfig(dim):
+                self.neck = nn.Identity()
+                self.decode_head = UperNetHead(dims, dim, config.num_classes)
 
     def remap_checkpoint(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Drop the auxiliary head: it lends UperNet's training a second loss and has no part in the answer."""
@@ -271,7 +299,7 @@ class Segmentor(Network):
 def _register(
     name: str,
     backbone: BackboneConfig,
-    head: Literal["fpn", "upernet"],
+    head: HeadConfig,
     published: Published,
     origin: str,
     licence: str,
@@ -315,7 +343,7 @@ def _register_uniformer() -> None:
         ("b_h32_upernet", hybrid_base, 80, 1106, 49.5, f"paper, table 9; {at_512_2048}"),
     ]
     for name, backbone, params, gflops, miou, source in table:
-        head: Literal["fpn", "upernet"] = "upernet" if name.endswith("upernet") else "fpn"
+        head = UperNetConfig() if name.endswith("upernet") else SemanticFPNConfig()
         published = Published(params, gflops, miou, source, metric="mIoU")
         _register(f"uniformer_{name}_ade20k", backbone, head, published, uniformer.OFFICIAL, uniformer.LICENCE)
 
@@ -329,8 +357,31 @@ def _register_morphmlp() -> None:
     ]
     for size, backbone, params, miou in table:
         published = Published(params, None, miou, "paper, table 6", metric="mIoU")
-        _register(f"morphmlp_{size}_fpn_ade20k", backbone, "fpn", published, "not published", morphmlp.LICENCE)
+        _register(
+            f"morphmlp_{size}_fpn_ade20k", backbone, SemanticFPNConfig(), published, "not published", morphmlp.LICENCE
+        )
+
+
+def _register_demo() -> None:
+    # Sized for the generated scenes of demo/: well under 2.5 M parameters and 1 GMAC at 128 x 128.
+    weights = Weights(
+        task="image_segmentation",
+        dataset="generated scenes",
+        labels="tiny_shapes_scenes",
+        preprocessing=Preprocessing(128, (128, 128), "bilinear", IMAGENET_MEAN, IMAGENET_STD),
+        sampling=Sampling("single", num_frames=1),
+        views=Views(),
+        published=None,
+        checkpoint="uniformer_tiny_shapes_fpn.safetensors",
+        origin="demo/weights, trained by `make train-demo`",
+        licence="Apache-2.0",
+    )
+    config = SegmentationConfig(
+        len(load_labels(weights.labels)), uniformer.TINY_IMAGE, SemanticFPNConfig(neck_dim=64, dim=48), input_size=128
+    )
+    register_model(ModelEntry("uniformer_tiny_shapes_fpn", "segmentation", Segmentor, config, weights))
 
 
 _register_uniformer()
 _register_morphmlp()
+_register_demo()

@@ -376,6 +376,8 @@ TINY = UniFormerConfig(
     num_frames=8,
     input_size=96,
 )
+# The same for its generated pictures, under a segmentation head (models/segmentation.py).
+TINY_IMAGE = replace(TINY, num_frames=None, stem="conv")
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Variants: weights

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models import CheckpointError, create_model, list_models, load_checkpoint, model_entry
+from models.figures import measure
 from models.registry import Network
 from models.segmentation import GridPool
 from models.uniformer import GlobalBlock, WindowBlock
@@ -55,7 +56,14 @@ def test_every_published_name_is_there() -> None:
     names = {f"morphmlp_{size}_fpn_ade20k" for size in "tsb"}
     names |= {f"uniformer_{size}_fpn_ade20k" for size in ("s", "b", "s_h32", "b_h32", "s_w32", "xxs", "xs")}
     names |= {f"uniformer_{size}_upernet_ade20k" for size in ("s", "b", "s_h32", "b_h32")}
-    assert set(list_models(task="image_segmentation")) == names
+    assert set(list_models(task="image_segmentation")) == names | {"uniformer_tiny_shapes_fpn"}
+
+
+def test_the_demo_network_is_small() -> None:
+    figures = measure("uniformer_tiny_shapes_fpn")
+    # 12 MB in fp32 is 3 M; the graph takes a little.
+    assert figures.params < 2.5e6
+    assert figures.gmacs < 1
 
 
 @pytest.mark.parametrize(
