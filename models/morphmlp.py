@@ -17,6 +17,7 @@ from itertools import pairwise
 from operator import add
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from models.layers import Mlp
@@ -78,6 +79,11 @@ def mix_chunks(fc: nn.Linear, x: Tensor, length: int, step: int) -> Tensor:
     return out
 
 
+def divides(length: int, size: int) -> bool:
+    """Tell whether `size` is a multiple of `length`; no, where an exported graph is to take any size."""
+    return not isinstance(size, torch.SymInt) and size % length == 0
+
+
 def mix_plane(fc: nn.Linear, x: Tensor, length: int, interleaved: bool = False) -> Tensor:
     """Apply `fc` to chunks of the row-major token sequence of each frame: (..., H, W, C) -> (..., H, W, C).
 
@@ -93,19 +99,17 @@ def mix_plane(fc: nn.Linear, x: Tensor, length: int, interleaved: bool = False) 
     """
     tokens = x.reshape(-1, x.shape[-3] * x.shape[-2], x.shape[-1])  # (..., H, W, C) -> (B * T, N, C)
     count = tokens.shape[1]
-    chunks = -(-count // length)
-    padding = chunks * length - count
-    if padding:
-        tokens = nn.functional.pad(tokens, (0, 0, 0, padding))
-    mixed = mix_chunks(fc, tokens, length, step=chunks if interleaved else 1)
-    if padding:
-        mixed = mixed[:, :count]
+    if divides(length, count):
+        return mix_chunks(fc, tokens, length, step=count // length if interleaved else 1).reshape(x.shape)
+    chunks = (count + length - 1) // length
+    padded = nn.functional.pad(tokens, (0, 0, 0, chunks * length - count))
+    mixed = mix_chunks(fc, padded, length, step=chunks if interleaved else 1)[:, :count]
     return mixed.reshape(x.shape)  # (B * T, N, C) -> (..., H, W, C)
 
 
 def mix_columns(fc: nn.Linear, x: Tensor, length: int) -> Tensor:
     """Apply `fc` to chunks of the column-major token sequence of each frame: (..., H, W, C) -> (..., H, W, C)."""
-    if x.shape[-3] % length == 0:
+    if divides(length, x.shape[-3]):
         # No chunk crosses from one column to the next: its tokens lie a row apart, and nothing need be transposed.
         return mix_chunks(fc, x, length, step=x.shape[-2])
     return mix_plane(fc, x.transpose(-3, -2), length).transpose(-3, -2)
@@ -164,7 +168,7 @@ def weighted_sum(reweight: nn.Module, branches: list[Tensor]) -> Tensor:
     """
     ones = (1,) * (branches[0].ndim - 2)
     mean = reduce(add, branches).flatten(1, -2).mean(dim=1)  # (B, ..., C) -> (B, C)
-    weights = reweight(mean).reshape(-1, mean.shape[1], len(branches)).softmax(dim=-1)  # (B, C, branches)
+    weights = reweight(mean).unflatten(-1, (-1, len(branches))).softmax(dim=-1)  # (B, C, branches)
     # (B, C) -> (B, 1, ..., 1, C) for each branch
     parts = (part.unflatten(0, (-1, *ones)) for part in weights.unbind(-1))
     out: Tensor = reduce(add, (branch * part for branch, part in zip(branches, parts, strict=True)))

@@ -218,7 +218,7 @@ class GridPool(nn.Module):
             size = x.shape[dim]
             means = []
             for cell in range(self.cells):
-                start, stop = cell * size // self.cells, -(-(cell + 1) * size // self.cells)
+                start, stop = cell * size // self.cells, ((cell + 1) * size + self.cells - 1) // self.cells
                 means.append(x.narrow(dim, start, stop - start).mean(dim, keepdim=True))
             x = torch.cat(means, dim)
         return x

@@ -191,8 +191,8 @@ class WindowBlock(GlobalBlock):
         plane = tokens.reshape(-1, height, width, dim)  # (B, N, C) -> (B, H, W, C)
         # The last windows are filled up with zeros, and no mask hides these: what the projections make of a zero, their
         # bias, is a key like any other, as in the authors' code.
-        plane = nn.functional.pad(plane, (0, 0, 0, -width % side, 0, -height % side))
-        rows, columns = plane.shape[1] // side, plane.shape[2] // side
+        rows, columns = (height + side - 1) // side, (width + side - 1) // side
+        plane = nn.functional.pad(plane, (0, 0, 0, columns * side - width, 0, rows * side - height))
         # (B, H, W, C) -> (B * rows, side, columns, side * C) -> (B * rows, columns, side, side * C)
         windows = plane.reshape(-1, side, columns, side * dim).transpose(1, 2)
         windows = self.attn(windows.reshape(-1, side * side, dim))  # (B * rows * columns, side * side, C)
