@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from demo.clips import encode_picture, generate_file
 from demo.shapes import LABELS, render_picture
-from export.artefact import manifest_parts
+from export.manifests import view_protocol
 from service.media.decoding import decode_views
 from service.media.types import DecodeLimits, DecodeRequest
 
@@ -23,8 +23,7 @@ PICTURE_EVERY = 40
 
 def decode_file(content: bytes, model_name: str) -> NDArray[np.uint8]:
     """Return the single view (T, H, W, 3) that model `model_name` sees of an encoded file."""
-    parts = manifest_parts(model_name)
-    request = DecodeRequest(**parts, limits=LIMITS)
+    request = DecodeRequest(**view_protocol(model_name), limits=LIMITS)
     arrays: list[NDArray[np.uint8]] = []
 
     def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -2,72 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import TypedDict, cast, get_args
 
 from export.errors import ExportError
-from export.graph import INPUT_NAME, OPSET, OUTPUT_NAME, export_onnx, input_shape, served_network
-from export.verification import INPUTS, torch_logits, verification_inputs, verify
-from models import create_model, load_checkpoint, load_labels, model_entry
-from service.manifest import (
-    LABELS_FILE,
-    MANIFEST_FILE,
-    SCHEMA_VERSION,
-    Checkpoint,
-    Manifest,
-    Precision,
-    Preprocessing,
-    Sampling,
-    ServedTask,
-    TensorSpec,
-    Verification,
-    Views,
-    sha256_of,
-)
+from export.graph import export_onnx, input_shape, served_network
+from export.manifests import MODEL_FILE, make_manifest
+from export.verification import torch_cases, verify
+from models import create_model, load_checkpoint, load_labels, load_palette, model_entry
+from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE
 
-MODEL_FILE = "model.onnx"
-SERVED_TASKS = get_args(ServedTask)
-TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "clipserve")
+SERVED_TASKS = ("video_classification", "image_classification", "image_segmentation")
+# A batch of large pictures takes much memory.
+DEFAULT_BATCH_SIZE, DEFAULT_BATCH_SIZE_FOR_MASKS = 8, 2
 
 Report = Callable[[str], None]
 
 
-class ManifestParts(TypedDict):
-    """The three parts of a manifest that say what happens before and after the network."""
-
-    preprocessing: Preprocessing
-    sampling: Sampling
-    views: Views
-
-
-def manifest_parts(name: str) -> ManifestParts:
-    """Return preprocessing, sampling and views of model `name` in the manifest's form."""
-    weights = model_entry(name).weights
-    return {
-        "preprocessing": Preprocessing(**asdict(weights.preprocessing), centering=weights.preprocessing.centering),
-        "sampling": Sampling(**asdict(weights.sampling)),
-        "views": Views(**asdict(weights.views)),
-    }
-
-
-def export_model(name: str, checkpoint: Path | None, repository: Path, max_batch_size: int, report: Report) -> Path:
+def export_model(
+    name: str, checkpoint: Path | None, repository: Path, max_batch_size: int | None, report: Report
+) -> Path:
     """Export model `name` into a new version of `repository/<name>/` and return that folder.
 
     Versions are never changed: the number is one more than the highest there is. Everything is made and verified in a
     staging folder; one rename puts it in place, so that an interrupted export leaves the repository as it was.
 
     Args:
-        name: A registered name of a classification model.
+        name: A registered name of a model that classifies or segments.
         checkpoint: Official file or .safetensors; None exports untrained weights.
         repository: Folder that the server reads; made if missing.
-        max_batch_size: Largest batch that is verified, and so the largest that the server will run.
+        max_batch_size: Largest batch that is verified, and so the largest that the server will run; None: 8, or 2 for
+            segmentation.
         report: Called with a line of text before each step.
 
     Raises:
@@ -75,24 +45,29 @@ def export_model(name: str, checkpoint: Path | None, repository: Path, max_batch
         models.CheckpointError: The checkpoint does not fit.
         ValueError: Unknown name.
     """
-    if model_entry(name).weights.task not in SERVED_TASKS:
-        raise ExportError(f"{name} is for {model_entry(name).weights.task}, which the server does not answer yet")
+    weights = model_entry(name).weights
+    if weights.task not in SERVED_TASKS:
+        raise ExportError(f"{name} is for {weights.task}, which the server does not answer yet")
+    is_segmentor = weights.task == "image_segmentation"
+    if max_batch_size is None:
+        max_batch_size = DEFAULT_BATCH_SIZE_FOR_MASKS if is_segmentor else DEFAULT_BATCH_SIZE
     report("building the network")
     network = create_model(name)
     if checkpoint is not None:
         report(f"loading {checkpoint}")
         load_checkpoint(network, checkpoint)
-    served, shape = served_network(network), input_shape(name)
+    served = served_network(network)
     with _staging_folder(repository) as staging:
         report("writing the ONNX graph")
-        export_onnx(served, shape, max_batch_size, staging / MODEL_FILE)
+        export_onnx(served, input_shape(name), max_batch_size, staging / MODEL_FILE)
         report("verifying it against torch in another process")
-        views = verification_inputs(shape, INPUTS)
-        verification = verify(staging / MODEL_FILE, views, torch_logits(served, views), max_batch_size)
-        labels = load_labels(model_entry(name).weights.labels)
-        (staging / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+        verification = verify(staging / MODEL_FILE, torch_cases(name, served), max_batch_size)
+        labels = "".join(f"{label}\n" for label in load_labels(weights.labels))
+        (staging / LABELS_FILE).write_text(labels, encoding="utf-8")
+        if is_segmentor:
+            (staging / PALETTE_FILE).write_text(json.dumps(load_palette(weights.labels)) + "\n", encoding="utf-8")
         folder = _next_version(repository / name)
-        manifest = _manifest(name, folder.name, shape, checkpoint, staging, verification)
+        manifest = make_manifest(name, folder.name, checkpoint, staging, verification)
         (staging / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         report(f"putting {folder} in place")
         folder.parent.mkdir(exist_ok=True)
@@ -118,36 +93,3 @@ def _staging_folder(repository: Path) -> Iterator[Path]:
 def _next_version(folder: Path) -> Path:
     taken = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
     return folder / str(max(taken, default=0) + 1)
-
-
-def _manifest(
-    name: str,
-    version_name: str,
-    shape: tuple[int, ...],
-    checkpoint: Path | None,
-    staging: Path,
-    verification: Verification,
-) -> Manifest:
-    entry = model_entry(name)
-    weights = entry.weights
-    task = cast(ServedTask, weights.task)
-    num_classes = len(load_labels(weights.labels))
-    return Manifest(
-        schema_version=SCHEMA_VERSION,
-        name=name,
-        version=version_name,
-        task=task,
-        inputs=(TensorSpec(name=INPUT_NAME, dtype="uint8", shape=("batch", *shape)),),
-        outputs=(TensorSpec(name=OUTPUT_NAME, dtype="float32", shape=("batch", num_classes)),),
-        **manifest_parts(name),
-        multi_label=weights.multi_label,
-        num_classes=num_classes,
-        labels=LABELS_FILE,
-        checkpoint=None if checkpoint is None else Checkpoint(file=checkpoint.name, sha256=sha256_of(checkpoint)),
-        licence=weights.licence,
-        opset=OPSET,
-        max_batch_size=max(verification.batch_sizes),
-        precisions={"fp32": Precision(file=MODEL_FILE, verification=verification)},
-        tools={tool: version(tool) for tool in TOOLS},
-        files={file: sha256_of(staging / file) for file in (MODEL_FILE, LABELS_FILE)},
-    )

@@ -41,7 +41,7 @@ def _row(name: str, repository: Path) -> tuple[str, ...]:
 
 
 def _input(entry: ModelEntry) -> str:
-    height, width = entry.weights.preprocessing.crop
+    height, width = entry.weights.preprocessing.input_size
     frames = f"{entry.weights.sampling.num_frames}x" if entry.weights.task == "video_classification" else ""
     return f"{frames}{height}x{width}"
 

@@ -1,4 +1,4 @@
-"""The graph that is served: uint8 frames in, logits out, with normalisation, channel order and layout inside."""
+"""The graph that is served: uint8 frames in, with normalisation, channel order and layout inside."""
 
 from __future__ import annotations
 
@@ -12,22 +12,28 @@ from torch.export import Dim
 
 from export.errors import ExportError
 from models import Network, model_entry
-from models.weights import Preprocessing
+from models.segmentation import Segmentor, resize
+from models.weights import Preprocessing, WholePicture
 
 OPSET = 20
-INPUT_NAME, OUTPUT_NAME = "frames", "logits"
+INPUT_NAME, LOGITS_NAME, MASK_NAME = "frames", "logits", "mask"
+# Height and width of the example that a graph of any size is traced with. Small maps, those of one window or one cell
+# a side, would make the exporter take such a count for a constant.
+_TRACED_SIDES = (1120, 1632)
+_MOST_CELLS = 256  # of 32 x 32 pixels, a side
 
 
 class ServedNetwork(nn.Module):
-    """A network behind its preprocessing.
+    """A classifier behind its preprocessing.
 
     Input: uint8 RGB, (B, T, H, W, 3) for video, (B, H, W, 3) for images. Output: float32 logits (B, classes).
     """
 
+    output_names: tuple[str, ...] = (LOGITS_NAME,)
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing | WholePicture) -> None:
         super().__init__()
         self.network = network
         self.is_bgr = preprocessing.channels == "bgr"
@@ -36,20 +42,51 @@ class ServedNetwork(nn.Module):
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", -mean / std)
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def normalised(self, frames: Tensor) -> Tensor:
+        """Return the network's input: uint8 (B, ..., 3) -> float32 (B, 3, ...)."""
         # The cast comes first: TensorRT takes uint8 input into a Cast and nothing else.
         x = frames.float()
         if self.is_bgr:
             x = x.flip(-1)
-        x = x * self.scale + self.shift
-        logits: Tensor = self.network(x.movedim(-1, 1))  # (B, ..., 3) -> (B, 3, ...)
+        return (x * self.scale + self.shift).movedim(-1, 1)
+
+    def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        logits: Tensor = self.network(self.normalised(frames))
         return logits
+
+    def dynamic_axes(self, max_batch_size: int) -> dict[int, Dim]:
+        """Return the axes of the input whose length the graph leaves open."""
+        return {0: Dim("batch", min=1, max=max_batch_size)}
+
+
+class ServedSegmentor(ServedNetwork):
+    """A segmentation network behind its preprocessing, for any size of which both sides are multiples of 32, from 64.
+
+    Input: uint8 RGB (B, H, W, 3). Output: the class of each pixel, uint8 (B, H, W), and float32 logits
+    (B, classes, H/4, W/4): those that were enlarged to find the classes. At full size they would weigh hundreds of
+    times what the mask does, and nothing is added by the enlargement.
+    """
+
+    output_names = (MASK_NAME, LOGITS_NAME)
+    network: Segmentor
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network.coarse_logits(self.normalised(frames))
+        mask = resize(logits, frames.shape[1:3]).argmax(dim=1).to(torch.uint8)
+        return mask, logits
+
+    def dynamic_axes(self, max_batch_size: int) -> dict[int, Dim]:
+        rows, columns = (Dim(name, min=2, max=_MOST_CELLS) for name in ("rows", "columns"))
+        return {**super().dynamic_axes(max_batch_size), 1: 32 * rows, 2: 32 * columns}
 
 
 def input_shape(name: str) -> tuple[int, ...]:
-    """Return the shape of one view of model `name`: (T, H, W, 3) for video, (H, W, 3) for images."""
+    """Return the shape of one view of model `name`: (T, H, W, 3) for video, (H, W, 3) for images.
+
+    For segmentation it is the shape of a window; the graph takes others as well.
+    """
     weights = model_entry(name).weights
-    height, width = weights.preprocessing.crop
+    height, width = weights.preprocessing.input_size
     if weights.task == "video_classification":
         return (weights.sampling.num_frames, height, width, 3)
     return (height, width, 3)
@@ -57,15 +94,19 @@ def input_shape(name: str) -> tuple[int, ...]:
 
 def served_network(network: Network) -> ServedNetwork:
     """Return a registered network behind the preprocessing of its weights entry, in eval mode."""
-    return ServedNetwork(network, model_entry(network.name).weights.preprocessing).eval()
+    wrapper = ServedSegmentor if isinstance(network, Segmentor) else ServedNetwork
+    return wrapper(network, model_entry(network.name).weights.preprocessing).eval()
 
 
 def export_onnx(served: ServedNetwork, view_shape: tuple[int, ...], max_batch_size: int, file: Path) -> None:
-    """Write the ONNX file of a served network; only the batch axis is dynamic.
+    """Write the ONNX file of a served network; only the batch axis, and a segmentor's height and width, are dynamic.
 
     Raises:
-        ExportError: torch cannot export the network, or the exported batch axis is fixed.
+        ExportError: torch cannot export the network, or a dynamic axis came out fixed.
     """
+    axes = served.dynamic_axes(max_batch_size)
+    if 1 in axes:
+        view_shape = (*_TRACED_SIDES, 3)
     # Two views: with one, the exporter may take the batch axis for a constant.
     example = torch.zeros((2, *view_shape), dtype=torch.uint8)
     with warnings.catch_warnings():
@@ -78,17 +119,23 @@ def export_onnx(served: ServedNetwork, view_shape: tuple[int, ...], max_batch_si
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_shapes=({0: Dim("batch", min=1, max=max_batch_size)},),
+            output_names=list(served.output_names),
+            dynamic_shapes=(axes,),
             external_data=False,
             verbose=False,
         )
     model = onnx.load(file)
-    for value in (model.graph.input[0], model.graph.output[0]):
-        if not value.type.tensor_type.shape.dim[0].dim_param:
-            raise ExportError(f"the batch axis of {value.name} came out fixed")
+    _check_dynamic(model.graph.input[0], list(axes))
+    for output in model.graph.output:
+        _check_dynamic(output, [0])
     _forget_origin(model)
     onnx.save(model, file)
+
+
+def _check_dynamic(value: onnx.ValueInfoProto, axes: list[int]) -> None:
+    for axis in axes:
+        if not value.type.tensor_type.shape.dim[axis].dim_param:
+            raise ExportError(f"axis {axis} of {value.name} came out fixed")
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

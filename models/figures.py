@@ -36,7 +36,7 @@ def measure(name: str) -> Figures:
     """Count the figures of model `name` without allocating its weights or its activations."""
     entry = model_entry(name)
     weights = entry.weights
-    height, width = weights.preprocessing.crop
+    height, width = weights.preprocessing.input_size
     frames = (weights.sampling.num_frames,) if weights.task == "video_classification" else ()
     with torch.device("meta"):
         network = entry.network(entry.config).eval()

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from models import morphmlp, uniformer, uniformer_light
 from models.layers import ChannelsFirstLayerNorm
 from models.registry import ModelEntry, Network, register_model
-from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights, load_labels
+from models.weights import Published, Sampling, Views, Weights, WholePicture, load_labels
 
 BackboneConfig = uniformer.UniFormerConfig | uniformer_light.UniFormerLightConfig | morphmlp.MorphMLPConfig
 
@@ -285,15 +285,20 @@ class Segmentor(Network):
         """Drop the auxiliary head: it lends UperNet's training a second loss and has no part in the answer."""
         return {key: value for key, value in state_dict.items() if not key.startswith("auxiliary_head.")}
 
+    def coarse_logits(self, x: Tensor) -> Tensor:
+        """Return logits (B, num_classes, H/4, W/4), which `forward` enlarges to the input's size."""
+        logits: Tensor = self.decode_head(self.neck(self.backbone(x)))
+        return logits
+
     def forward(self, x: Tensor) -> Tensor:
-        return resize(self.decode_head(self.neck(self.backbone(x))), x.shape[2:])
+        return resize(self.coarse_logits(x), x.shape[2:])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Variants
-# Preprocessing: REPO semantic_segmentation, test_config_*.py; figures: the papers' tables, single scale. The authors'
-# test keeps the whole picture, its short side at 512 and its long side at 2048 at most; for Semantic FPN it stretches
-# both to multiples of 32. The centre crop here, which the batches of a server want, sees less than that.
+# Preprocessing: REPO semantic_segmentation, test_config_*.py; figures: the papers' tables, single scale.
+# UperNet's authors leave the sides as they come out, and the patch embeddings drop the pixels that are left over; here
+# the sides are padded instead, so that no pixel goes unseen.
 
 
 def _register(
@@ -308,8 +313,7 @@ def _register(
         task="image_segmentation",
         dataset="ADE20K",
         labels="ade20k",
-        # mmcv, which does that test's resizing, calls OpenCV, which does not antialias.
-        preprocessing=Preprocessing(512, (512, 512), "bilinear", IMAGENET_MEAN, IMAGENET_STD),
+        preprocessing=WholePicture(512, 2048, "stretch" if isinstance(head, SemanticFPNConfig) else "pad", window=512),
         sampling=Sampling("single", num_frames=1),
         views=Views(),
         published=published,
@@ -368,7 +372,7 @@ def _register_demo() -> None:
         task="image_segmentation",
         dataset="generated scenes",
         labels="tiny_shapes_scenes",
-        preprocessing=Preprocessing(128, (128, 128), "bilinear", IMAGENET_MEAN, IMAGENET_STD),
+        preprocessing=WholePicture(128, 512, "stretch", window=128),
         sampling=Sampling("single", num_frames=1),
         views=Views(),
         published=None,

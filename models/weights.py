@@ -40,9 +40,45 @@ class Preprocessing:
     channels: Literal["rgb", "bgr"] = "rgb"
 
     @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width that the network sees."""
+        return self.crop
+
+    @property
     def centering(self) -> Literal["ceil", "round"]:
         """How an odd margin is split for the centre crop: the image papers use torchvision, the video papers do not."""
         return "ceil" if self.interpolation == "bilinear" else "round"
+
+
+@dataclass(frozen=True)
+class WholePicture:
+    """How one decoded RGB frame becomes the input of a network for dense prediction: whole, at a size of its own.
+
+    The picture is scaled, keeping its ratio, until its short side has `short_side` pixels or its long side
+    `max_long_side`, whichever comes first. Then both sides become multiples of 32.
+
+    Attributes:
+        short_side, max_long_side: Pixels.
+        align: How a side becomes a multiple: "stretch" resizes once more, up to the next one (the Semantic FPN configs'
+            AlignResize); "pad" fills up at the right and the bottom with the mean colour.
+        window: Side of the square windows in which a picture larger than short_side x max_long_side is looked at;
+            that of the crops that the weights were trained on.
+        mean, std: Statistics of values in [0, 1], in the order of `channels`.
+        channels: The order that the network wants.
+    """
+
+    short_side: int
+    max_long_side: int
+    align: Literal["stretch", "pad"]
+    window: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    channels: Literal["rgb", "bgr"] = "rgb"
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of a window."""
+        return self.window, self.window
 
 
 @dataclass(frozen=True)
@@ -121,7 +157,7 @@ class Weights:
     task: Task
     dataset: str
     labels: str
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | WholePicture
     sampling: Sampling
     views: Views
     published: Published | None

@@ -7,11 +7,10 @@ imports nothing heavy, so that the exporter can use it too.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from service.errors import ManifestError
 
@@ -19,7 +18,11 @@ SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.txt"
 
-ServedTask = Literal["video_classification", "image_classification"]
+PALETTE_FILE = "palette.json"
+
+PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
+_Level = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[_Level, _Level, _Level]  # RGB
 
 
 class _Part(BaseModel):
@@ -27,11 +30,15 @@ class _Part(BaseModel):
 
 
 class TensorSpec(_Part):
-    """Name, element type and shape of an input or output; the batch axis is the string "batch"."""
+    """Name, element type and shape of an input or output.
+
+    An axis of no fixed length is a string: "batch", and for segmentation "height" and "width", multiples of 32 from 64
+    on, and their quarters.
+    """
 
     name: str
     dtype: Literal["uint8", "float32"]
-    shape: tuple[int | Literal["batch"], ...]
+    shape: tuple[int | Literal["batch", "height", "width", "height/4", "width/4"], ...]
 
 
 class Preprocessing(_Part):
@@ -59,6 +66,35 @@ class Preprocessing(_Part):
     def _crop_fits(self) -> Preprocessing:
         if not 0 < max(self.crop) <= self.resize:
             raise ValueError(f"crop {self.crop} must lie within the resized short side {self.resize}")
+        return self
+
+
+class WholePicture(_Part):
+    """How one decoded RGB frame becomes the input of a segmentation network: whole, at a size of its own.
+
+    The picture is scaled, keeping its ratio, until its short side has `short_side` pixels or its long side
+    `max_long_side`, whichever comes first. Then both sides become multiples of 32. Neither step antialiases.
+
+    Attributes:
+        short_side, max_long_side: Pixels.
+        align: How a side becomes a multiple of 32: "stretch" resizes once more, up to the next one; "pad" fills up at
+            the right and the bottom with the mean colour.
+        window: Side of the square windows in which a picture larger than short_side x max_long_side is looked at.
+        mean, std, channels: Applied inside the graph to values in [0, 1].
+    """
+
+    short_side: int = Field(ge=64)
+    max_long_side: int = Field(ge=64)
+    align: Literal["stretch", "pad"]
+    window: int = Field(ge=64, multiple_of=32)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channels: Literal["rgb", "bgr"]
+
+    @model_validator(mode="after")
+    def _sides_in_order(self) -> WholePicture:
+        if self.max_long_side < self.short_side:
+            raise ValueError(f"max_long_side {self.max_long_side} must not be less than short_side {self.short_side}")
         return self
 
 
@@ -105,13 +141,15 @@ class Verification(_Part):
 
     Attributes:
         batch_sizes: Batch sizes compared.
+        input_sizes: Heights and widths compared, each at every batch size.
         inputs: Number of different inputs compared at each.
         max_abs_difference: Largest difference of a logit.
         relative_error: Largest ||file - torch|| / ||torch - mean(torch)|| of a view.
-        top1_agreement: Share of inputs with the same arg max, 0 to 1.
+        top1_agreement: Share of arg maxes that agree, 0 to 1: one a view, or for segmentation one a pixel.
     """
 
     batch_sizes: tuple[int, ...]
+    input_sizes: tuple[tuple[int, int], ...]
     inputs: int
     max_abs_difference: float
     relative_error: float
@@ -125,32 +163,30 @@ class Precision(_Part):
     verification: Verification
 
 
-class Manifest(_Part):
-    """Everything the service knows about a model."""
+class _Manifest(_Part):
+    """What the manifests of all tasks say."""
 
     schema_version: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     version: str = Field(pattern=r"^[1-9][0-9]*$")
-    task: ServedTask
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    preprocessing: Preprocessing
-    sampling: Sampling
-    views: Views
-    multi_label: bool
     num_classes: int = Field(gt=0)
     labels: str
     checkpoint: Checkpoint | None
     licence: str
     opset: int
     max_batch_size: int = Field(gt=0)
-    precisions: dict[Literal["fp32", "fp16", "bf16", "int8"], Precision]
+    precisions: dict[PrecisionName, Precision]
     tools: dict[str, str]
     files: dict[str, str]
 
+    def _named_files(self) -> list[str]:
+        return [self.labels, *(precision.file for precision in self.precisions.values())]
+
     @model_validator(mode="after")
-    def _files_are_listed(self) -> Manifest:
-        for file in (self.labels, *(precision.file for precision in self.precisions.values())):
+    def _files_are_listed(self) -> Self:
+        for file in self._named_files():
             if file not in self.files:
                 raise ValueError(f"{file} has no sha256 under `files`")
         for file in self.files:
@@ -159,15 +195,57 @@ class Manifest(_Part):
         return self
 
 
-class Artefact:
-    """A checked artefact folder: its path, manifest and labels."""
+class ClassifierManifest(_Manifest):
+    """Everything the service knows about a model that names classes of a clip or picture."""
 
-    def __init__(self, folder: Path, manifest: Manifest, labels: tuple[str, ...]) -> None:
+    task: Literal["video_classification", "image_classification"]
+    preprocessing: Preprocessing
+    sampling: Sampling
+    views: Views
+    multi_label: bool
+
+
+class SegmenterManifest(_Manifest):
+    """Everything the service knows about a model that names the class of every pixel.
+
+    Attributes:
+        num_classes: At most 256, as a mask holds one byte a pixel.
+        palette: File with a colour for each class, [[red, green, blue], ...].
+    """
+
+    task: Literal["image_segmentation"]
+    preprocessing: WholePicture
+    num_classes: int = Field(gt=0, le=256)
+    palette: str
+
+    def _named_files(self) -> list[str]:
+        return [*super()._named_files(), self.palette]
+
+
+Manifest = ClassifierManifest | SegmenterManifest
+_MANIFESTS: TypeAdapter[Manifest] = TypeAdapter(Annotated[Manifest, Field(discriminator="task")])
+_PALETTES = TypeAdapter(tuple[Colour, ...])
+
+
+class Artefact:
+    """A checked artefact folder.
+
+    Attributes:
+        folder: Its path.
+        manifest: What it says of itself.
+        labels: Name of each class.
+        palette: Colour of each class, RGB; empty for classifiers.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, labels: tuple[str, ...], palette: tuple[Colour, ...] = ()
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.labels = labels
+        self.palette = palette
 
-    def model_file(self, precision: Literal["fp32", "fp16", "bf16", "int8"]) -> Path:
+    def model_file(self, precision: PrecisionName) -> Path:
         """Return the path of the model file of that precision.
 
         Raises:
@@ -193,10 +271,10 @@ def read_artefact(folder: Path) -> Artefact:
     """
     path = folder / MANIFEST_FILE
     try:
-        manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        manifest = _MANIFESTS.validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise ManifestError(f"{folder} holds no {MANIFEST_FILE}; write one with `clipserve export`") from error
-    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValidationError as error:
         raise ManifestError(f"{path} is not a valid manifest: {error}") from error
     if (folder.parent.name, folder.name) != (manifest.name, manifest.version):
         raise ManifestError(f"{path} is of {manifest.name}/{manifest.version}: the folder must be named so")
@@ -208,4 +286,17 @@ def read_artefact(folder: Path) -> Artefact:
     labels = tuple((folder / manifest.labels).read_text(encoding="utf-8").splitlines())
     if len(labels) != manifest.num_classes:
         raise ManifestError(f"{folder / manifest.labels} has {len(labels)} labels for {manifest.num_classes} classes")
-    return Artefact(folder, manifest, labels)
+    return Artefact(folder, manifest, labels, _read_palette(folder, manifest))
+
+
+def _read_palette(folder: Path, manifest: Manifest) -> tuple[Colour, ...]:
+    if isinstance(manifest, ClassifierManifest):
+        return ()
+    path = folder / manifest.palette
+    try:
+        palette = _PALETTES.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ManifestError(f"{path} is not a valid palette: {error}") from error
+    if len(palette) != manifest.num_classes:
+        raise ManifestError(f"{path} has {len(palette)} colours for {manifest.num_classes} classes")
+    return palette

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from export.graph import export_onnx, input_shape, served_network
-from export.verification import RELATIVE_TOLERANCE, torch_logits, verification_inputs, verify
+from export.verification import RELATIVE_TOLERANCE, torch_cases, verify
 from models import create_model, list_models, model_entry
 
 # One light member of each family in the default run; all others on request.
@@ -15,6 +15,7 @@ DEFAULT = {
     "mvit_b16_max_in1k",
     "smlpnet_t_star_in1k",
     "uniformer_s_in1k",
+    "uniformer_tiny_shapes_fpn",
     "uniformer_xxs_4x128_k400",
 }
 NAMES = list_models()
@@ -34,7 +35,8 @@ DISTINCT = [name for i, name in enumerate(NAMES) if not any(is_same_network(name
     "name", [pytest.param(name, marks=[] if name in DEFAULT else pytest.mark.slow) for name in DISTINCT]
 )
 def test_exported_network_equals_torch(name: str, tmp_path: Path) -> None:
-    served, shape, file = served_network(create_model(name)), input_shape(name), tmp_path / "model.onnx"
-    export_onnx(served, shape, 3, file)
-    views = verification_inputs(shape, 3)
-    assert verify(file, views, torch_logits(served, views), 3).relative_error < RELATIVE_TOLERANCE
+    served, file = served_network(create_model(name)), tmp_path / "model.onnx"
+    export_onnx(served, input_shape(name), 3, file)
+    verification = verify(file, torch_cases(name, served), 3)
+    assert verification.batch_sizes == (1, 2, 3)
+    assert verification.relative_error < RELATIVE_TOLERANCE

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from export.errors import VerificationError
-from export.graph import export_onnx, input_shape, served_network
-from export.verification import torch_logits, verification_inputs, verify
+from export.graph import ServedNetwork, export_onnx, input_shape, served_network
+from export.verification import Case, torch_cases, torch_outputs, verification_inputs, verify
 from models import create_model, load_checkpoint, load_labels
 from service.manifest import Artefact, read_artefact
 
@@ -128,14 +128,13 @@ def test_bgr_weights_get_their_channels_turned_inside_the_graph() -> None:
     blue_first = (torch.from_numpy(frames[..., ::-1].copy()).float() / 255 - 0.45) / 0.225
     with torch.inference_mode():
         expected = network(blue_first.permute(0, 4, 1, 2, 3)).numpy()
-    assert np.allclose(torch_logits(served_network(network), frames), expected, atol=1e-4)
+    assert np.allclose(torch_outputs(served_network(network), frames)["logits"], expected, atol=1e-4)
 
 
 def test_file_that_differs_is_refused_with_the_figures(artefact: Artefact) -> None:
-    views = verification_inputs(input_shape(NAME), 4)
     other = served_network(create_model(NAME))
     with pytest.raises(VerificationError, match=r"differs from torch by a relative .*the limit is 0.0001"):
-        verify(artefact.model_file("fp32"), views, torch_logits(other, views), 4)
+        verify(artefact.model_file("fp32"), torch_cases(NAME, other), 4)
 
 
 def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"nothing")
     views = verification_inputs(input_shape(NAME), 1)
     with pytest.raises(VerificationError, match="cannot be run"):
-        verify(file, views, np.zeros((1, 11), np.float32), 1)
+        verify(file, [Case(views, {"logits": np.zeros((1, 11), np.float32)})], 1)
 
 
 def test_image_network_exports(tmp_path: Path) -> None:
@@ -151,4 +150,41 @@ def test_image_network_exports(tmp_path: Path) -> None:
     served, file = served_network(network), tmp_path / "model.onnx"
     export_onnx(served, (224, 224, 3), 4, file)
     views = verification_inputs((224, 224, 3), 4)
-    assert verify(file, views, torch_logits(served, views), 4).relative_error < 1e-4
+    assert verify(file, [Case(views, torch_outputs(served, views))], 4).relative_error < 1e-4
+
+
+SEGMENTOR = "uniformer_tiny_shapes_fpn"
+
+
+@pytest.fixture(scope="module")
+def segmentor(tmp_path_factory: pytest.TempPathFactory) -> tuple[ServedNetwork, Path]:
+    """A segmentation network with random weights, and its file."""
+    torch.manual_seed(3)
+    served, file = served_network(create_model(SEGMENTOR)), tmp_path_factory.mktemp("segmentor") / "model.onnx"
+    export_onnx(served, input_shape(SEGMENTOR), 2, file)
+    return served, file
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 352), (288, 96), (224, 224)])
+def test_segmentor_takes_any_size_and_answers_with_classes_and_coarse_logits(
+    segmentor: tuple[ServedNetwork, Path], size: tuple[int, int]
+) -> None:
+    served, file = segmentor
+    frames = verification_inputs((*size, 3), 2)
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    mask, logits = session.run(["mask", "logits"], {"frames": frames})
+    with torch.inference_mode():
+        # The network's own answer, at the size of the picture.
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        full = served.network(((torch.from_numpy(frames) / 255 - mean) / std).permute(0, 3, 1, 2))
+    assert (mask.dtype, mask.shape) == (np.uint8, (2, *size))
+    assert logits.shape == (2, 7, size[0] // 4, size[1] // 4)
+    assert (mask == full.argmax(dim=1).numpy()).mean() > 0.999
+
+
+def test_mask_of_other_classes_is_refused(segmentor: tuple[ServedNetwork, Path]) -> None:
+    served, file = segmentor
+    cases = torch_cases(SEGMENTOR, served)
+    turned = [Case(case.views, case.outputs | {"mask": np.asarray(case.outputs["mask"][:, ::-1])}) for case in cases]
+    with pytest.raises(VerificationError, match=r"top-1 agreement [\d.]+%\); the limit is 0.0001, and 99.9%"):
+        verify(file, turned, 2)

@@ -46,7 +46,7 @@ def test_weights_entry_is_consistent(name: str) -> None:
     if weights.task == "video_classification":
         assert weights.sampling.num_frames == entry.config.num_frames
     size = entry.config.input_size
-    assert weights.preprocessing.crop == (size if isinstance(size, tuple) else (size, size))
+    assert weights.preprocessing.input_size == (size if isinstance(size, tuple) else (size, size))
     assert dataclasses.is_dataclass(entry.config)
 
 

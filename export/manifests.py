@@ -1,0 +1,106 @@
+"""Write down what the service must know of an exported model: from the registry's terms to those of the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypedDict
+
+from export.graph import INPUT_NAME, LOGITS_NAME, MASK_NAME, OPSET, input_shape
+from models import load_labels, model_entry
+from models import weights as entries
+from service.manifest import (
+    LABELS_FILE,
+    PALETTE_FILE,
+    SCHEMA_VERSION,
+    Checkpoint,
+    ClassifierManifest,
+    Manifest,
+    Precision,
+    Preprocessing,
+    Sampling,
+    SegmenterManifest,
+    TensorSpec,
+    Verification,
+    Views,
+    WholePicture,
+    sha256_of,
+)
+
+MODEL_FILE = "model.onnx"
+TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "clipserve")
+
+
+class ViewProtocol(TypedDict):
+    """The three parts of a classifier's manifest that say what happens before and after the network."""
+
+    preprocessing: Preprocessing
+    sampling: Sampling
+    views: Views
+
+
+def view_protocol(name: str) -> ViewProtocol:
+    """Return preprocessing, sampling and views of classifier `name` in the manifest's form."""
+    weights = model_entry(name).weights
+    assert isinstance(weights.preprocessing, entries.Preprocessing)
+    return {
+        "preprocessing": Preprocessing(**asdict(weights.preprocessing), centering=weights.preprocessing.centering),
+        "sampling": Sampling(**asdict(weights.sampling)),
+        "views": Views(**asdict(weights.views)),
+    }
+
+
+def whole_picture(name: str) -> WholePicture:
+    """Return the preprocessing of segmentation model `name` in the manifest's form."""
+    return WholePicture(**asdict(model_entry(name).weights.preprocessing))
+
+
+def make_manifest(
+    name: str, version_name: str, checkpoint: Path | None, folder: Path, verification: Verification
+) -> Manifest:
+    """Return the manifest of the files in `folder`.
+
+    Args:
+        name: Registered name.
+        version_name: Number of the artefact's version.
+        checkpoint: The weights that were exported.
+        folder: Where model, labels and palette lie.
+        verification: What the model file differs by from torch.
+    """
+    weights = model_entry(name).weights
+    common: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "version": version_name,
+        "task": weights.task,
+        "num_classes": len(load_labels(weights.labels)),
+        "labels": LABELS_FILE,
+        "checkpoint": None if checkpoint is None else Checkpoint(file=checkpoint.name, sha256=sha256_of(checkpoint)),
+        "licence": weights.licence,
+        "opset": OPSET,
+        "max_batch_size": max(verification.batch_sizes),
+        "precisions": {"fp32": Precision(file=MODEL_FILE, verification=verification)},
+        "tools": {tool: version(tool) for tool in TOOLS},
+        "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+    }
+    if weights.task == "image_segmentation":
+        return SegmenterManifest(
+            **common,
+            inputs=(TensorSpec(name=INPUT_NAME, dtype="uint8", shape=("batch", "height", "width", 3)),),
+            outputs=(
+                TensorSpec(name=MASK_NAME, dtype="uint8", shape=("batch", "height", "width")),
+                TensorSpec(
+                    name=LOGITS_NAME, dtype="float32", shape=("batch", common["num_classes"], "height/4", "width/4")
+                ),
+            ),
+            preprocessing=whole_picture(name),
+            palette=PALETTE_FILE,
+        )
+    return ClassifierManifest(
+        **common,
+        inputs=(TensorSpec(name=INPUT_NAME, dtype="uint8", shape=("batch", *input_shape(name))),),
+        outputs=(TensorSpec(name=LOGITS_NAME, dtype="float32", shape=("batch", common["num_classes"])),),
+        **view_protocol(name),
+        multi_label=weights.multi_label,
+    )
