@@ -1,4 +1,4 @@
-"""Decode the frames that a request's views need, and no frame after the last of them; all views share one pass."""
+"""Make a request's views from the frames that they need; all views share one pass."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError
+from service.errors import BadParameterError, MediaLimitError
 from service.media import orientation
-from service.media.formats import SNIFF_BYTES, ContainerFormat, sniff
+from service.media.frames import FrameSource, read_frames
 from service.media.preprocessing import CropName, crop_names, crop_offset, resize, resized_size
-from service.media.probing import FrameIndex, check_pixels, index_frames, open_video
+from service.media.probing import FrameIndex, check_pixels
 from service.media.sampling import clip_indices
 from service.media.types import DecodeRequest, DecodeResult, MediaInfo, View
 
 Allocate = Callable[[tuple[int, ...]], NDArray[np.uint8]]
-
-SINGLE_FRAME = FrameIndex(times=(Fraction(0),), fps=None, duration=None)
 
 
 def decode_views(file: BinaryIO, request: DecodeRequest, allocate: Allocate) -> DecodeResult:
@@ -35,74 +33,37 @@ def decode_views(file: BinaryIO, request: DecodeRequest, allocate: Allocate) -> 
         UnsupportedMediaError, UndecodableMediaError, MediaLimitError: See service.errors.
         BadParameterError: `start` and `end` select no frame.
     """
-    file.seek(0)
-    container_format = sniff(file.read(SNIFF_BYTES))
-    index, turn = _look(file, container_format, request)
-    decoder = _ViewDecoder(file, container_format, request, turn, allocate)
-    media, decoded = decoder.run(index)
-    if media is None:
-        # The packets promised more frames than came out; sample again among those that really exist.
-        if decoded == 0:
-            raise UndecodableMediaError("none of the upload's frames can be decoded")
-        index = FrameIndex(index.times[:decoded], index.fps, index.duration)
-        media, decoded = decoder.run(index)
-    if media is None:
-        raise UndecodableMediaError("the upload's frames cannot be decoded the same way twice")
-    return DecodeResult(media=media, views=decoder.views, shape=decoder.shape, frames_decoded=decoded)
+    return read_frames(file, request.limits, lambda source: _ViewMaker(source, request, allocate).run())
 
 
-def _look(file: BinaryIO, container_format: ContainerFormat, request: DecodeRequest) -> tuple[FrameIndex, int | None]:
-    """Return the frame index, and the EXIF orientation of a picture (None for videos: their frames tell)."""
-    if container_format.kind == "image":
-        return SINGLE_FRAME, orientation.exif_orientation(file, container_format.name)
-    size = file.seek(0, 2)
-    with open_video(file, container_format, request.limits) as (container, stream):
-        return index_frames(container, stream, size, request.limits), None
+class _ViewMaker:
+    """Fills the views of one request from one pass over the frames."""
 
-
-class _ViewDecoder:
-    """Fills the views of one request; a second run with a corrected index starts afresh."""
-
-    def __init__(
-        self,
-        file: BinaryIO,
-        container_format: ContainerFormat,
-        request: DecodeRequest,
-        turn: int | None,
-        allocate: Allocate,
-    ) -> None:
-        self.file = file
-        self.format = container_format
+    def __init__(self, source: FrameSource, request: DecodeRequest, allocate: Allocate) -> None:
+        self.source = source
         self.request = request
-        self.turn = turn
         self.allocate = allocate
+        self.turn = source.orientation
         self.views: tuple[View, ...] = ()
         self.shape: tuple[int, ...] = ()
 
-    def run(self, index: FrameIndex) -> tuple[MediaInfo | None, int]:
-        """Decode once; return what the upload is (None if frames were missing) and the number of frames decoded."""
-        clips = self._plan(index)
+    def run(self) -> DecodeResult:
+        clips = self._plan(self.source.index)
         wanted: dict[int, list[tuple[int, int]]] = {}  # frame number -> [(clip, position)]
         for clip, frames in enumerate(clips):
             for position, frame in enumerate(frames):
                 wanted.setdefault(frame, []).append((clip, position))
-        last = max(wanted)
         media: MediaInfo | None = None
         crops: tuple[CropName, ...] = ()
         output: NDArray[np.uint8] | None = None
-        decoded = 0
-        with open_video(self.file, self.format, self.request.limits) as (container, stream):
-            for picture in container.decode(stream):
-                if decoded in wanted:
-                    if media is None or output is None:
-                        media = self._describe(picture, index, stream.codec_context.codec.canonical_name)
-                        crops = self._crop_names(media)
-                        output = self._allocate(clips, crops)
-                    self._place(picture, wanted[decoded], crops, output)
-                decoded += 1
-                if decoded > last:
-                    return media, decoded
-        return None, decoded
+        for number, picture in self.source.frames(wanted):
+            if media is None or output is None:
+                media = self._describe(picture)
+                crops = self._crop_names(media)
+                output = self._allocate(clips, crops)
+            self._place(picture, wanted[number], crops, output)
+        assert media is not None
+        return DecodeResult(media=media, views=self.views, shape=self.shape, frames_decoded=self.source.decoded)
 
     def _plan(self, index: FrameIndex) -> list[list[int]]:
         """Return the frame numbers of each clip."""
@@ -114,16 +75,17 @@ class _ViewDecoder:
             for clip in range(clips)
         ]
 
-    def _describe(self, frame: VideoFrame, index: FrameIndex, codec: str) -> MediaInfo:
+    def _describe(self, frame: VideoFrame) -> MediaInfo:
+        source, index = self.source, self.source.index
         if self.turn is None:
             self.turn = orientation.display_orientation(frame)
         width, height = frame.width, frame.height
         if orientation.swaps_sides(self.turn):
             width, height = height, width
         return MediaInfo(
-            kind=self.format.kind,
-            format=self.format.name,
-            codec=codec,
+            kind=source.format.kind,
+            format=source.format.name,
+            codec=source.codec,
             width=width,
             height=height,
             frames=len(index.times),

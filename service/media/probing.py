@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,11 +11,14 @@ from typing import Any, BinaryIO
 import av
 import av.error
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from service.errors import MediaLimitError, UndecodableMediaError, UnsupportedMediaError
 from service.media.formats import ALLOWED_CODECS, ContainerFormat
 from service.media.types import DecodeLimits
+
+PACKET_SLACK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,12 @@ def open_video(
         ) as container:
             assert isinstance(container, InputContainer)
             yield container, _video_stream(container, limits)
+    except MemoryError as error:
+        raise MediaLimitError("decoding the upload takes more memory than a decode worker may use") from error
     except av.error.FFmpegError as error:
         raise UndecodableMediaError(
             f"the upload looks like {container_format.name} but cannot be decoded: {error.strerror}"
         ) from error
-    except MemoryError as error:
-        raise MediaLimitError("decoding the upload takes more memory than a decode worker may use") from error
 
 
 def _video_stream(container: InputContainer, limits: DecodeLimits) -> VideoStream:
@@ -114,25 +117,41 @@ def check_pixels(width: int, height: int, limits: DecodeLimits) -> None:
         )
 
 
-def index_frames(container: InputContainer, stream: VideoStream, size: int, limits: DecodeLimits) -> FrameIndex:
-    """Read the packets of `stream` to its end and return the frames they promise. The container is spent after it.
-
-    `size`, the bytes of the upload, shows whether the file was cut short.
+def read_packets(
+    container: InputContainer, stream: VideoStream, size: int, limits: DecodeLimits
+) -> list[Packet[VideoStream]]:
+    """Return the packets of `stream` in decoding order, to its end; `size` is the bytes of the upload.
 
     Raises:
-        UndecodableMediaError: No packets, or the container's own table points beyond the end of the file.
-        MediaLimitError: Too many frames or seconds.
+        UndecodableMediaError: The container's own table points beyond the end of the file.
+        MediaLimitError: Too many frames, or packets that hold far more bytes than the upload.
     """
     end_of_data = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     if end_of_data > size:
         raise UndecodableMediaError(f"the upload is cut short: {size} bytes came, its index reaches to {end_of_data}")
-    stamps: list[int | None] = []
+    packets: list[Packet[VideoStream]] = []
+    # A hostile table can name the same bytes for every frame.
+    room = 2 * size + PACKET_SLACK_BYTES
     for packet in container.demux(stream):
-        if packet.size == 0 or packet.is_discard:
+        if packet.size == 0:
             continue
-        stamps.append(packet.pts)
-        if len(stamps) > limits.max_frames:
+        packets.append(packet)
+        room -= packet.size
+        if len(packets) > limits.max_frames:
             raise MediaLimitError(f"the video has more than {limits.max_frames} frames: cut it into shorter parts")
+        if room < 0:
+            raise MediaLimitError(f"the upload has {size} bytes, but its frames repeat them: encode it again")
+    return packets
+
+
+def index_frames(packets: Iterable[Packet[VideoStream]], stream: VideoStream, limits: DecodeLimits) -> FrameIndex:
+    """Return the frames that the packets of `stream` promise.
+
+    Raises:
+        UndecodableMediaError: None.
+        MediaLimitError: Too many seconds.
+    """
+    stamps = [packet.pts for packet in packets if not packet.is_discard]
     if not stamps:
         raise UndecodableMediaError("the upload holds no video frames")
     fps = stream.average_rate or stream.guessed_rate
