@@ -2,7 +2,7 @@
 
 One task forms batches, another runs them: batch n+1 is put together while batch n runs, and no sooner, so that views
 which arrive meanwhile still find a place in it. The window of a batch opens with its first view and closes when the
-batch is full or the delay is over.
+batch is full or the delay is over. Views of one shape that want the same output share a batch.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections import deque
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BadParameterError, InternalError, NotReadyError, QueueFullError
-from service.runtimes.base import Runtime
+from service.runtimes.base import OutputName, Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +46,12 @@ class ViewOutput:
     """Result of one view.
 
     Attributes:
-        logits: float32 (classes,).
+        output: What the network made of it, without the batch axis.
         batch_size: Views that ran together with this one, itself included.
         queued: Seconds from submission to the start of the run.
     """
 
-    logits: NDArray[np.float32]
+    output: NDArray[Any]
     batch_size: int
     queued: float
 
@@ -58,8 +59,13 @@ class ViewOutput:
 @dataclass(eq=False)
 class _Item:
     frames: NDArray[np.uint8]
+    output: OutputName
     future: asyncio.Future[ViewOutput]
     submitted: float = field(default_factory=perf_counter)
+
+    def fits(self, other: _Item) -> bool:
+        """Whether both can be run in one batch."""
+        return self.output == other.output and self.frames.shape == other.frames.shape
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class Batcher:
             leftover += self._formed.get_nowait().items
         _fail(leftover, _stopping())
 
-    async def submit(self, views: NDArray[np.uint8]) -> list[ViewOutput]:
+    async def submit(self, views: NDArray[np.uint8], output: OutputName = "logits") -> list[ViewOutput]:
         """Run the views (N, ...) of one request, batched with those of others; returns in the order of the views.
 
         A caller that is cancelled takes its waiting views out of the queue.
@@ -136,7 +142,7 @@ class Batcher:
                 retry_after=1,
             )
         loop = asyncio.get_running_loop()
-        items = [_Item(view, loop.create_future()) for view in views]
+        items = [_Item(view, output, loop.create_future()) for view in views]
         self._queue.extend(items)
         self._arrived.set()
         try:
@@ -170,10 +176,19 @@ class Batcher:
         items: list[_Item] = []
         while not items:
             await self._window()
-            while self._queue and len(items) < self.settings.max_batch_size:
-                item = self._queue.popleft()
-                if not item.future.done():
-                    items.append(item)
+            items = self._take()
+        return items
+
+    def _take(self) -> list[_Item]:
+        """Take the first view out of the queue, and those behind it that fit, as many as a batch holds."""
+        items: list[_Item] = []
+        rest: deque[_Item] = deque()
+        while self._queue and len(items) < self.settings.max_batch_size:
+            item = self._queue.popleft()
+            if item.future.done():
+                continue
+            (items if not items or item.fits(items[0]) else rest).append(item)
+        self._queue.extendleft(reversed(rest))
         return items
 
     async def _window(self) -> None:
@@ -195,9 +210,10 @@ class Batcher:
             batch = await self._formed.get()
             started = perf_counter()
             try:
-                logits = await loop.run_in_executor(self._executor, self.runtime.run, batch.frames)
-                if len(logits) != len(batch.items):
-                    raise InternalError(f"{len(batch.items)} views went in, {len(logits)} results came out")
+                output = batch.items[0].output
+                results = await loop.run_in_executor(self._executor, self.runtime.run, batch.frames, output)
+                if len(results) != len(batch.items):
+                    raise InternalError(f"{len(batch.items)} views went in, {len(results)} results came out")
             except asyncio.CancelledError:
                 _fail(batch.items, _stopping())
                 raise
@@ -207,7 +223,7 @@ class Batcher:
                 continue
             finally:
                 self._places.release()
-            for item, row in zip(batch.items, logits, strict=True):
+            for item, row in zip(batch.items, results, strict=True):
                 if not item.future.done():
                     queued = started - item.submitted
                     item.future.set_result(ViewOutput(row, len(batch.items), queued))

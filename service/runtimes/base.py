@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+OutputName = Literal["logits", "mask"]
 
 
 class Runtime(Protocol):
@@ -17,6 +19,10 @@ class Runtime(Protocol):
 
     name: str
 
-    def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits (batch, classes) of uint8 frames (batch, T, H, W, 3) or (batch, H, W, 3). Thread-safe."""
+    def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
+        """Return one of the network's outputs for uint8 frames (batch, T, H, W, 3) or (batch, H, W, 3). Thread-safe.
+
+        "logits" are float32 (batch, classes), of a segmentation network (batch, classes, H/4, W/4); "mask" is the class
+        of each pixel, uint8 (batch, H, W).
+        """
         ...

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import RuntimeLoadError
+from service.runtimes.base import OutputName
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -41,6 +43,6 @@ class OnnxCpuRuntime:
             raise RuntimeLoadError(f"asked for {PROVIDER}, got {self._session.get_providers()}")
         self._input = self._session.get_inputs()[0].name
 
-    def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = self._session.run(["logits"], {self._input: frames})[0]
-        return np.asarray(logits, dtype=np.float32)
+    def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
+        """Return one of the network's outputs; see Runtime."""
+        return np.asarray(self._session.run([output], {self._input: frames})[0])

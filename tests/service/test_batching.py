@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.batching import Batcher, BatchSettings, ViewOutput
 from service.errors import InternalError, NotReadyError, QueueFullError
+from service.runtimes.base import OutputName
 
 
 class SummingRuntime:
@@ -21,14 +22,16 @@ class SummingRuntime:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.outputs: list[OutputName] = []
         self.may_run = threading.Event()
         self.may_run.set()
         self.running = threading.Event()
 
-    def run(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[np.float32]:
         self.running.set()
         assert self.may_run.wait(20)
         sums = frames.reshape(len(frames), -1).sum(axis=1, dtype=np.float32)
+        self.outputs.append(output)
         self.batches.append([int(value) for value in sums])
         if 666 in self.batches[-1]:
             raise RuntimeError("the engine broke")
@@ -59,7 +62,7 @@ async def running(
 
 
 def values(outputs: list[ViewOutput]) -> list[int]:
-    return [int(output.logits[0]) for output in outputs]
+    return [int(output.output[0]) for output in outputs]
 
 
 def test_concurrent_callers_share_a_batch_and_get_their_own_results() -> None:
@@ -167,5 +170,27 @@ def test_stop_answers_everybody_who_waits() -> None:
             results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
             assert all(isinstance(result, NotReadyError) for result in results)
             await stop
+
+    asyncio.run(scenario())
+
+
+def test_only_views_of_one_shape_that_want_the_same_output_share_a_batch() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        wide = np.full((1, 9), 1, np.uint8)
+        wishes: tuple[tuple[NDArray[np.uint8], OutputName], ...] = (
+            (view(3), "logits"),
+            (wide, "logits"),
+            (view(4), "mask"),
+            (view(5), "logits"),
+            (view(6), "logits"),
+        )
+        async with running(runtime, size=3, delay=0.05) as batcher:
+            results = await asyncio.wait_for(
+                asyncio.gather(*(batcher.submit(frames, output) for frames, output in wishes)), 20
+            )
+        assert [values(result) for result in results] == [[3], [9], [4], [5], [6]]
+        assert runtime.batches == [[3, 5, 6], [9], [4]]
+        assert runtime.outputs == ["logits", "logits", "mask"]
 
     asyncio.run(scenario())
