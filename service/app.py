@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from service.api import health, media, models, page
+from service.api import classify, health, models, page, segment
 from service.api.access import CountAnswers
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
@@ -53,10 +53,10 @@ def create_app(
     app = FastAPI(
         title="clipserve",
         version=version("clipserve"),
-        summary="Encoded clip or image in, labels out.",
+        summary="Encoded clip or image in, labels or masks out.",
         lifespan=lifespan,
     )
-    for router in (media.router, models.router, health.router, page.router):
+    for router in (classify.router, segment.router, models.router, health.router, page.router):
         app.include_router(router)
     install_problem_handlers(app, metrics)
 

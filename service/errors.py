@@ -2,6 +2,7 @@
 
 ServiceError
 |-- BadParameterError         400  a query parameter or the form is wrong
+|-- WrongTaskError            400  the model answers another question
 |-- UnknownModelError         404  no such model
 |-- PayloadTooLargeError      413  the body is over the limit
 |-- UnsupportedMediaError     415  not a container format or codec that is taken
@@ -44,6 +45,12 @@ class BadParameterError(ServiceError):
     """A query parameter or the form is wrong."""
 
     status, code, title = 400, "bad_parameter", "Bad parameter"
+
+
+class WrongTaskError(ServiceError):
+    """The model answers another question than the one that was asked."""
+
+    status, code, title = 400, "wrong_task", "Wrong task"
 
 
 class UnknownModelError(ServiceError):

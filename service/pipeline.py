@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from service.batching import Batcher, ViewOutput
 from service.errors import BadParameterError
-from service.media.pool import DecodePool
-from service.media.types import DecodeLimits, DecodeRequest, DecodeResult
+from service.manifest import ClassifierManifest, SegmenterManifest
+from service.media.pool import Decoded, DecodePool, ResultT
+from service.media.types import (
+    AnyRequest,
+    DecodeLimits,
+    DecodeRequest,
+    DecodeResult,
+    MediaInfo,
+    PictureRequest,
+    PictureResult,
+)
 from service.metrics import Metrics
 from service.outputs.classification import Prediction, combine_views, top_k
+from service.outputs.masks import Mask, enlarge
+from service.outputs.windows import Stitcher, WindowGrid, window_grid
 from service.repository import ServedModel
 from service.settings import Settings
 
@@ -31,6 +47,24 @@ class ClassifyOptions:
     crops: int | None = None
     start: float | None = None
     end: float | None = None
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What a client may choose.
+
+    Attributes:
+        fps: Masks for each second of a video.
+        short_side: Short side at which pictures are looked at, pixels; None: the model's own.
+        start, end: Part of the video, seconds.
+        originals: Whether the pictures are wanted beside the masks.
+    """
+
+    fps: float = 1.0
+    short_side: int | None = None
+    start: float | None = None
+    end: float | None = None
+    originals: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +92,45 @@ class Classification:
     batch_size: int
 
 
+@dataclass(frozen=True)
+class Segmentation:
+    """The answer to one upload.
+
+    Attributes:
+        masks: Class of each pixel, (H, W) as a viewer shows the upload, one for each picture of `decoded`.
+        originals: The pictures themselves, uint8 RGB (N, H, W, 3), if they were wanted.
+        batch_size: Largest batch that one of the pictures or windows ran in.
+    """
+
+    masks: list[Mask]
+    originals: NDArray[np.uint8] | None
+    decoded: PictureResult
+    timing: Timing
+    batch_size: int
+
+
+@dataclass
+class _Clock:
+    """When the stages of a request ended, perf_counter(); `queued` is what its first batch waited for."""
+
+    began: float
+    received: float
+    acquired: float = 0.0
+    decoded: float = 0.0
+    queued: float = 0.0
+
+    def timing(self) -> Timing:
+        """Return the durations, the last stage ending now."""
+        done = perf_counter()
+        return Timing(
+            receive=self.received - self.began,
+            decode=self.decoded - self.acquired,
+            queue=self.acquired - self.received + self.queued,
+            inference=done - self.decoded - self.queued,
+            total=done - self.began,
+        )
+
+
 class Pipeline:
     """Takes uploads through decoding, batching and combining.
 
@@ -78,7 +151,9 @@ class Pipeline:
             max_streams=settings.max_streams,
         )
 
-    async def classify(self, model: ServedModel, upload: int, options: ClassifyOptions, began: float) -> Classification:
+    async def classify(
+        self, model: ServedModel[ClassifierManifest], upload: int, options: ClassifyOptions, began: float
+    ) -> Classification:
         """Classify the upload in file descriptor `upload`.
 
         Args:
@@ -90,35 +165,67 @@ class Pipeline:
         Raises:
             ServiceError: Anything that `service.errors` names.
         """
-        received = perf_counter()
-        request = self._decode_request(model, options)
-        worker = await self._pool.acquire()
-        acquired = perf_counter()
-        decoded = await self._pool.decode(worker, upload, request)
-        decode_done = perf_counter()
-        spec = model.manifest.inputs[0]
-        frames = decoded.pixels.reshape(len(decoded.pixels), *(axis for axis in spec.shape if axis != "batch"))
-        outputs = await model.batcher.submit(frames)
-        logits = np.stack([output.logits for output in outputs])
-        scores = combine_views(logits, model.manifest.views.combine, model.manifest.multi_label)
-        predictions = top_k(scores, model.artefact.labels, options.top_k)
-        done = perf_counter()
-        in_batch_queue = min(output.queued for output in outputs)
-        timing = Timing(
-            receive=received - began,
-            decode=decode_done - acquired,
-            queue=acquired - received + in_batch_queue,
-            inference=done - decode_done - in_batch_queue,
-            total=done - began,
+        clock = _Clock(began, perf_counter())
+        manifest = model.manifest
+        decoded = await self._decode(upload, self._view_request(manifest, options), DecodeResult, clock)
+        spec = manifest.inputs[0]
+        pixels = decoded.arrays[0]
+        outputs = await model.batcher.submit(
+            pixels.reshape(len(pixels), *(axis for axis in spec.shape if isinstance(axis, int)))
         )
-        batch_size = max(output.batch_size for output in outputs)
-        self._count(model, decoded.result, timing, batch_size)
+        logits = np.stack([output.output for output in outputs])
+        scores = combine_views(logits, manifest.views.combine, manifest.multi_label)
+        predictions = top_k(scores, model.artefact.labels, options.top_k)
+        clock.queued = min(output.queued for output in outputs)
+        timing, batch_size = clock.timing(), max(output.batch_size for output in outputs)
+        views = decoded.result.views
+        needed = len({frame for view in views for frame in view.frames})
+        self._count(manifest.name, timing, batch_size, len(views), decoded.result.frames_decoded, needed)
         return Classification(predictions, decoded.result, timing, batch_size)
 
-    def _decode_request(self, model: ServedModel, options: ClassifyOptions) -> DecodeRequest:
+    async def segment(
+        self, model: ServedModel[SegmenterManifest], upload: int, options: SegmentOptions, began: float
+    ) -> Segmentation:
+        """Find the class of every pixel of the upload in file descriptor `upload`.
+
+        Args and Raises as for `classify`.
+        """
+        clock = _Clock(began, perf_counter())
         manifest = model.manifest
-        if options.start is not None and options.end is not None and options.end <= options.start:
-            raise BadParameterError(f"end={options.end} must lie after start={options.start} (seconds)")
+        decoded = await self._decode(upload, self._picture_request(manifest, options), PictureResult, clock)
+        result, pictures = decoded.result, decoded.arrays[0]
+        grid = window_grid((pictures.shape[1], pictures.shape[2]), manifest.preprocessing)
+        windows = len(pictures) * grid.count
+        if windows > self._settings.max_windows:
+            raise BadParameterError(
+                f"{len(pictures)} pictures of {grid.size[1]}x{grid.size[0]} are {windows} windows of "
+                f"{grid.window[1]}x{grid.window[0]}; the limit is "
+                f"{self._settings.max_windows}: ask for a smaller short_side"
+            )
+        if grid.count == 1:
+            outputs = await model.batcher.submit(pictures, "mask")
+            masks = [output.output for output in outputs]
+        else:
+            outputs, masks = [], []
+            for picture in pictures:
+                masks.append(await _stitched(model.batcher, picture, grid, manifest.num_classes, outputs))
+        masks = await asyncio.to_thread(_at_upload_size, masks, result.content, result.media)
+        clock.queued = outputs[0].queued
+        timing, batch_size = clock.timing(), max(output.batch_size for output in outputs)
+        self._count(manifest.name, timing, batch_size, windows, result.frames_decoded, len(result.frames))
+        return Segmentation(masks, decoded.arrays[1] if options.originals else None, result, timing, batch_size)
+
+    async def _decode(
+        self, upload: int, request: AnyRequest, result_type: type[ResultT], clock: _Clock
+    ) -> Decoded[ResultT]:
+        worker = await self._pool.acquire()
+        clock.acquired = perf_counter()
+        decoded = await self._pool.decode(worker, upload, request, result_type)
+        clock.decoded = perf_counter()
+        return decoded
+
+    def _view_request(self, manifest: ClassifierManifest, options: ClassifyOptions) -> DecodeRequest:
+        _check_part(options.start, options.end)
         clips, crops = options.clips or manifest.views.clips, options.crops or manifest.views.crops
         if clips * crops > self._settings.max_views:
             raise BadParameterError(
@@ -133,14 +240,57 @@ class Pipeline:
             end=options.end,
         )
 
-    def _count(self, model: ServedModel, decoded: DecodeResult, timing: Timing, batch_size: int) -> None:
-        metrics, name = self._metrics, model.manifest.name
+    def _picture_request(self, manifest: SegmenterManifest, options: SegmentOptions) -> PictureRequest:
+        _check_part(options.start, options.end)
+        return PictureRequest(
+            preprocessing=manifest.preprocessing,
+            limits=self._limits,
+            short_side=options.short_side,
+            fps=options.fps,
+            start=options.start,
+            end=options.end,
+            max_pictures=self._settings.max_segmented_frames,
+            max_total_pixels=self._settings.max_segmented_pixels,
+            originals=options.originals,
+        )
+
+    def _count(
+        self, name: str, timing: Timing, batch_size: int, views: int, frames_decoded: int, frames_needed: int
+    ) -> None:
+        metrics = self._metrics
         metrics.request_seconds.labels(name).observe(timing.total)
         metrics.decode_seconds.labels(name).observe(timing.decode)
         metrics.queue_seconds.labels(name).observe(timing.queue)
         metrics.inference_seconds.labels(name).observe(timing.inference)
         metrics.batch_size.labels(name).observe(batch_size)
         metrics.clips.labels(name).inc()
-        metrics.views.labels(name).inc(len(decoded.views))
-        metrics.frames_decoded.labels(name).inc(decoded.frames_decoded)
-        metrics.frames_needed.labels(name).inc(len({frame for view in decoded.views for frame in view.frames}))
+        metrics.views.labels(name).inc(views)
+        metrics.frames_decoded.labels(name).inc(frames_decoded)
+        metrics.frames_needed.labels(name).inc(frames_needed)
+
+
+def _check_part(start: float | None, end: float | None) -> None:
+    if start is not None and end is not None and end <= start:
+        raise BadParameterError(f"end={end} must lie after start={start} (seconds)")
+
+
+async def _stitched(
+    batcher: Batcher, picture: NDArray[np.uint8], grid: WindowGrid, classes: int, outputs: list[ViewOutput]
+) -> Mask:
+    """Return the mask of one picture through its windows, a row of them at a time; adds what came out to `outputs`."""
+    stitcher = Stitcher(grid, classes)
+    for number in range(len(grid.tops)):
+        row = await batcher.submit(grid.row(picture, number), "logits")
+        await asyncio.to_thread(stitcher.add_row, number, [output.output for output in row])
+        outputs.extend(_without_output(output) for output in row)
+    return stitcher.mask()
+
+
+def _without_output(output: ViewOutput) -> ViewOutput:
+    """Return the figures of a run alone: the logits of all windows would be too much to keep."""
+    return ViewOutput(np.empty(0), output.batch_size, output.queued)
+
+
+def _at_upload_size(masks: Sequence[NDArray[Any]], content: tuple[int, int], media: MediaInfo) -> list[Mask]:
+    height, width = content
+    return [enlarge(mask[:height, :width], (media.height, media.width)) for mask in masks]

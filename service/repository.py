@@ -7,20 +7,36 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
 from service.batching import Batcher, BatchSettings
-from service.errors import ManifestError, NotReadyError, RuntimeLoadError, UnknownModelError
-from service.manifest import MANIFEST_FILE, Artefact, Manifest, read_artefact
-from service.runtimes.base import Runtime
+from service.errors import ManifestError, NotReadyError, RuntimeLoadError, UnknownModelError, WrongTaskError
+from service.manifest import (
+    MANIFEST_FILE,
+    Artefact,
+    ClassifierManifest,
+    Manifest,
+    SegmenterManifest,
+    TensorSpec,
+    read_artefact,
+)
+from service.runtimes.base import OutputName, Runtime
 from service.runtimes.onnx_cpu import OnnxCpuRuntime
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+ManifestT = TypeVar("ManifestT", ClassifierManifest, SegmenterManifest)
+# What a model does and the last part of the path that asks for it.
+_DOES: dict[type[Manifest], tuple[str, str]] = {
+    ClassifierManifest: ("classifies", "classify"),
+    SegmenterManifest: ("segments", "segment"),
+}
 
-class ServedModel:
+
+class ServedModel(Generic[ManifestT]):
     """One loaded model: its artefact, and a batcher that runs it."""
 
     def __init__(self, artefact: Artefact, runtime: Runtime, settings: BatchSettings) -> None:
@@ -31,25 +47,45 @@ class ServedModel:
         self.batcher = Batcher(runtime, self._executor, settings)
 
     @property
-    def manifest(self) -> Manifest:
+    def manifest(self) -> ManifestT:
         """The artefact's manifest."""
-        return self.artefact.manifest
+        return cast(ManifestT, self.artefact.manifest)
 
     def warm_up(self) -> None:
-        """Run every batch size once, so that no request pays for a first time."""
-        shape = tuple(axis for axis in self.manifest.inputs[0].shape if axis != "batch")
+        """Run every batch size once, so that no request pays for a first time.
+
+        Raises:
+            RuntimeLoadError: An output has not the shape that the manifest promises.
+        """
         for size in range(1, self.batcher.settings.max_batch_size + 1):
-            logits = self.runtime.run(np.zeros((size, *shape), np.uint8))
-            if logits.shape != (size, self.manifest.num_classes):
-                raise RuntimeLoadError(
-                    f"{self.manifest.name} answered a batch of {size} with shape {logits.shape}, "
-                    f"its manifest says {(size, self.manifest.num_classes)}"
-                )
+            lengths = self._axis_lengths(size)
+            frames = np.zeros(_fixed(self.manifest.inputs[0], lengths), np.uint8)
+            for output in self.manifest.outputs:
+                expected = _fixed(output, lengths)
+                shape = self.runtime.run(frames, cast(OutputName, output.name)).shape
+                if shape != expected:
+                    raise RuntimeLoadError(
+                        f"{self.manifest.name} answered a batch of {size} with {output.name} of shape {shape}, "
+                        f"its manifest says {expected}"
+                    )
+
+    def _axis_lengths(self, batch: int) -> dict[str, int]:
+        """Return the lengths to warm up with of the axes that have no fixed one."""
+        manifest: Manifest = self.manifest
+        if isinstance(manifest, ClassifierManifest):
+            return {"batch": batch}
+        side = manifest.preprocessing.window
+        return {"batch": batch, "height": side, "width": side, "height/4": side // 4, "width/4": side // 4}
 
     async def close(self) -> None:
         """Stop the batcher and its threads."""
         await self.batcher.stop()
         self._executor.shutdown(wait=False)
+
+
+def _fixed(spec: TensorSpec, lengths: dict[str, int]) -> tuple[int, ...]:
+    """Return the shape of a tensor whose open axes have those lengths."""
+    return tuple(axis if isinstance(axis, int) else lengths[axis] for axis in spec.shape)
 
 
 class Repository:
@@ -65,15 +101,18 @@ class Repository:
         self._make_runtime = make_runtime or (
             lambda artefact: OnnxCpuRuntime(artefact.model_file("fp32"), settings.runtime_threads)
         )
-        self._models: dict[str, ServedModel] = {}
+        self._models: dict[str, ServedModel[Any]] = {}
 
-    def __iter__(self) -> Iterator[ServedModel]:
+    def __iter__(self) -> Iterator[ServedModel[Any]]:
         return iter(self._models.values())
 
-    @property
-    def default_name(self) -> str | None:
-        """Name of the model behind the paths without a name; None while nothing is loaded."""
-        return self._settings.default_model or next(iter(self._models), None)
+    def default_name(self, kind: type[Manifest]) -> str | None:
+        """Return the name of the model of that kind behind the path without a name; None while there is none.
+
+        It is the one that the settings name, or the first by name.
+        """
+        names = [model.manifest.name for model in self if isinstance(model.manifest, kind)]
+        return self._settings.default_model if self._settings.default_model in names else next(iter(names), None)
 
     async def load(self) -> None:
         """Load and warm up the highest version of every model in the folder.
@@ -90,7 +129,7 @@ class Repository:
         if default is not None and default not in self._models:
             raise ManifestError(f"default model {default!r} is not in {self._settings.repository}: {self._known()}")
 
-    def _load_one(self, folder: Path) -> ServedModel:
+    def _load_one(self, folder: Path) -> ServedModel[Any]:
         artefact = read_artefact(folder)
         settings = self._settings
         batch = BatchSettings(
@@ -98,24 +137,44 @@ class Repository:
             max_queue_delay=settings.max_queue_delay,
             max_queue_size=settings.max_queue_size,
         )
-        model = ServedModel(artefact, self._make_runtime(artefact), batch)
+        model: ServedModel[Any] = ServedModel(artefact, self._make_runtime(artefact), batch)
         model.warm_up()
         logger.info("loaded %s/%s on %s", artefact.manifest.name, artefact.manifest.version, model.runtime.name)
         return model
 
-    def get(self, name: str | None) -> ServedModel:
-        """Return the model called `name`, or the default one for None.
+    def find(self, name: str) -> ServedModel[Any]:
+        """Return the model called `name`.
 
         Raises:
             UnknownModelError: No such model; the message lists the ones there are.
+        """
+        if name not in self._models:
+            raise UnknownModelError(f"no model is called {name!r}; there are {self._known()}")
+        return self._models[name]
+
+    def get(self, name: str | None, kind: type[ManifestT]) -> ServedModel[ManifestT]:
+        """Return the model called `name` if it does what is asked, or the default one of that kind for None.
+
+        Raises:
+            UnknownModelError: No such model; the message lists the ones there are.
+            WrongTaskError: It does something else; the message says what, and who does what was asked.
             NotReadyError: Nothing is loaded yet.
         """
-        chosen = name or self.default_name
-        if chosen is None:
+        if not self._models:
             raise NotReadyError("no model is loaded yet", retry_after=1)
-        if chosen not in self._models:
-            raise UnknownModelError(f"no model is called {chosen!r}; there are {self._known()}")
-        return self._models[chosen]
+        chosen = name or self.default_name(kind)
+        asked, _ = _DOES[kind]
+        able = ", ".join(model.manifest.name for model in self if isinstance(model.manifest, kind)) or "none"
+        if chosen is None:
+            raise UnknownModelError(f"no model that {asked} is loaded; there are {self._known()}")
+        model = self.find(chosen)
+        if not isinstance(model.manifest, kind):
+            does, path = _DOES[type(model.manifest)]
+            raise WrongTaskError(
+                f"{chosen} {does} ({model.manifest.task}): POST to /v1/models/{chosen}/{path}. "
+                f"Models here of which one {asked}: {able}"
+            )
+        return model
 
     def _known(self) -> str:
         return ", ".join(self._models) or "none"

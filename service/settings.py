@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     repository: Path = Field(default=Path("model_repository"), description="folder with the exported models")
     default_model: str | None = Field(
-        default=None, description="model behind /v1/classify; the first by name when not given"
+        default=None, description="model behind /v1/classify or /v1/segment; the first by name that can when not given"
     )
 
     max_body_bytes: int = Field(default=512 * MEBIBYTE, gt=0, description="largest upload")
@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     max_seconds: float = Field(default=3600.0, gt=0, description="length of a video")
     max_streams: int = Field(default=16, gt=0, description="streams in a container")
     max_views: int = Field(default=30, gt=0, description="clips times crops of one request")
+    max_segmented_frames: int = Field(default=64, gt=0, description="frames of one video that are segmented")
+    max_segmented_pixels: int = Field(default=160_000_000, gt=0, description="pixels of all pictures of one request")
+    max_windows: int = Field(default=512, gt=0, description="windows that one request's pictures are segmented in")
 
     max_batch_size: int = Field(default=8, gt=0, description="views that run together")
     max_queue_delay: float = Field(default=0.002, ge=0, description="seconds that a batch waits to be filled")

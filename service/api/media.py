@@ -1,67 +1,27 @@
-"""POST /v1/classify and /v1/models/{name}/classify."""
+"""What the routes that take an upload share: how it is described, received, limited in time and given up."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.disconnect import run_while_connected
 from service.api.problems import Problem
-from service.api.state import server_state
+from service.api.state import ServerState, server_state
 from service.api.upload import receive_upload
 from service.errors import DeadlineExceededError
-from service.media.types import MediaInfo, View
-from service.pipeline import Classification, ClassifyOptions
+from service.pipeline import Timing
+from service.repository import ManifestT, ServedModel
 
-
-class ClassifyQuery(BaseModel):
-    """Query parameters of a classification; whatever is not given follows the model's own test protocol."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    top_k: int = Field(5, ge=1, description="number of classes to name")
-    clips: int | None = Field(None, ge=1, description="temporal views")
-    crops: Annotated[Literal[1, 3], BeforeValidator(int)] | None = Field(None, description="spatial views")
-    start: float | None = Field(None, ge=0, allow_inf_nan=False, description="look from here on, seconds")
-    end: float | None = Field(None, gt=0, allow_inf_nan=False, description="look up to here, seconds")
-
-
-class PredictionBody(BaseModel):
-    """One class."""
-
-    index: int
-    label: str
-    score: float = Field(description="softmax, or sigmoid for multi-label models")
-
-
-class TimingBody(BaseModel):
-    """Where the request's time went, seconds."""
-
-    receive: float
-    decode: float
-    queue: float
-    inference: float
-    total: float
-
-
-class ClassifyBody(BaseModel):
-    """Answer to a classification."""
-
-    model: str
-    version: str
-    predictions: list[PredictionBody]
-    media: MediaInfo
-    views: list[View]
-    timing_seconds: TimingBody
-    batch_size: int
-
+T = TypeVar("T")
 
 _BINARY = {"type": "string", "format": "binary"}
-_REQUEST_BODY: dict[str, Any] = {
+REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -74,10 +34,10 @@ _REQUEST_BODY: dict[str, Any] = {
         },
     }
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in (
-        (400, "bad parameter or form"),
+        (400, "bad parameter or form, or the model does something else"),
         (404, "unknown model"),
         (413, "body too large"),
         (415, "not a format that is accepted"),
@@ -89,54 +49,65 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     )
 }
 
-router = APIRouter(prefix="/v1", tags=["media"], responses=_PROBLEMS)
+
+class PartQuery(BaseModel):
+    """Query parameters that choose a part of a video."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="look from here on, seconds"
+    )
+    end: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="look up to here, seconds")
 
 
-@router.post("/classify", openapi_extra=_REQUEST_BODY)
-async def classify_default(request: Request, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody:
-    """Name the classes of a video or image with the default model."""
-    return await _classify(request, None, query)
+class TimingBody(BaseModel):
+    """Where the request's time went, seconds."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    receive: float
+    decode: float
+    queue: float
+    inference: float
+    total: float
+
+    @classmethod
+    def of(cls, timing: Timing) -> TimingBody:
+        """Return the answer's form of `timing`."""
+        return cls.model_validate(timing)
 
 
-@router.post("/models/{name}/classify", openapi_extra=_REQUEST_BODY)
-async def classify(request: Request, name: str, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody:
-    """Name the classes of a video or image with model `name`."""
-    return await _classify(request, name, query)
+async def with_upload(
+    request: Request,
+    name: str | None,
+    kind: type[ManifestT],
+    work: Callable[[ServerState, ServedModel[ManifestT], int, float], Coroutine[Any, Any, T]],
+) -> tuple[ServedModel[ManifestT], T]:
+    """Receive the upload of `request` and return the model that was asked and what `work` made of it.
 
+    Args:
+        request: Its body is the upload.
+        name: Of the model; None: the default one of that kind.
+        kind: What the model must do.
+        work: Called with the server, the model, the upload's file descriptor and perf_counter() at the beginning. It is
+            cancelled when the client goes away or the time is over.
 
-async def _classify(request: Request, name: str | None, query: ClassifyQuery) -> ClassifyBody:
+    Raises:
+        ServiceError: Anything that `service.errors` names.
+        ClientDisconnect: Nobody is left to answer.
+    """
     began = perf_counter()
     state = server_state(request)
     settings = state.settings
     try:
         async with asyncio.timeout(settings.request_timeout):
             with state.accept():
-                model = state.repository.get(name)
+                model = state.repository.get(name, kind)
                 async with receive_upload(request, settings.max_body_bytes, state.upload_memory) as upload:
-                    options = ClassifyOptions(**query.model_dump())
-                    result = await run_while_connected(request, state.pipeline.classify(model, upload, options, began))
+                    return model, await run_while_connected(request, work(state, model, upload, began))
     except TimeoutError as error:
         raise DeadlineExceededError(
             f"the request was not done within {settings.request_timeout:g} s: the upload comes too slowly, "
-            "the server is overloaded, or the request asks for too many views"
+            "the server is overloaded, or the request asks for too many views or windows"
         ) from error
-    return _body(model.manifest.name, model.manifest.version, result)
-
-
-def _body(name: str, version: str, result: Classification) -> ClassifyBody:
-    timing = result.timing
-    return ClassifyBody(
-        model=name,
-        version=version,
-        predictions=[PredictionBody(index=p.index, label=p.label, score=p.score) for p in result.predictions],
-        media=result.decoded.media,
-        views=list(result.decoded.views),
-        timing_seconds=TimingBody(
-            receive=timing.receive,
-            decode=timing.decode,
-            queue=timing.queue,
-            inference=timing.inference,
-            total=timing.total,
-        ),
-        batch_size=result.batch_size,
-    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.api.problems import Problem
 from service.api.state import server_state
 from service.manifest import Manifest
-from service.repository import ServedModel
+from service.repository import Repository, ServedModel
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
@@ -36,32 +38,32 @@ class ModelDetails(ModelSummary):
     """Everything about one model."""
 
     labels: list[str]
-    manifest: Manifest
+    manifest: Manifest = Field(discriminator="task")
 
 
 @router.get("/models")
 async def list_models(request: Request) -> ModelList:
     """List the loaded models."""
     repository = server_state(request).repository
-    return ModelList(models=[_summary(model, repository.default_name) for model in repository])
+    return ModelList(models=[_summary(model, repository) for model in repository])
 
 
 @router.get("/models/{name}", responses={404: {"model": Problem, "description": "unknown model"}})
 async def model_details(request: Request, name: str) -> ModelDetails:
     """Describe one model: its manifest and its labels."""
     repository = server_state(request).repository
-    model = repository.get(name)
-    summary = _summary(model, repository.default_name)
+    model = repository.find(name)
+    summary = _summary(model, repository)
     return ModelDetails(**summary.model_dump(), labels=list(model.artefact.labels), manifest=model.manifest)
 
 
-def _summary(model: ServedModel, default_name: str | None) -> ModelSummary:
+def _summary(model: ServedModel[Any], repository: Repository) -> ModelSummary:
     manifest = model.manifest
     return ModelSummary(
         name=manifest.name,
         version=manifest.version,
         task=manifest.task,
-        default=manifest.name == default_name,
+        default=manifest.name == repository.default_name(type(manifest)),
         num_classes=manifest.num_classes,
         input_shape=list(manifest.inputs[0].shape),
         runtime=model.runtime.name,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import BinaryIO
 
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from service.errors import BadParameterError, MediaLimitError
+from service.errors import MediaLimitError
 from service.media import orientation
+from service.media.description import describe, orientation_of, upright_rgb
 from service.media.frames import FrameSource, read_frames
 from service.media.preprocessing import CropName, crop_names, crop_offset, resize, resized_size
 from service.media.probing import FrameIndex, check_pixels
@@ -43,7 +43,7 @@ class _ViewMaker:
         self.source = source
         self.request = request
         self.allocate = allocate
-        self.turn = source.orientation
+        self.turn = orientation.UPRIGHT
         self.views: tuple[View, ...] = ()
         self.shape: tuple[int, ...] = ()
 
@@ -58,7 +58,8 @@ class _ViewMaker:
         output: NDArray[np.uint8] | None = None
         for number, picture in self.source.frames(wanted):
             if media is None or output is None:
-                media = self._describe(picture)
+                self.turn = orientation_of(self.source, picture)
+                media = describe(self.source, picture, self.turn)
                 crops = self._crop_names(media)
                 output = self._allocate(clips, crops)
             self._place(picture, wanted[number], crops, output)
@@ -68,31 +69,12 @@ class _ViewMaker:
     def _plan(self, index: FrameIndex) -> list[list[int]]:
         """Return the frame numbers of each clip."""
         request = self.request
-        first, count = _window(index, request.start, request.end)
+        first, count = index.between(request.start, request.end)
         clips = request.views.clips
         return [
             [first + frame for frame in clip_indices(request.sampling, count, index.fps, clip, clips)]
             for clip in range(clips)
         ]
-
-    def _describe(self, frame: VideoFrame) -> MediaInfo:
-        source, index = self.source, self.source.index
-        if self.turn is None:
-            self.turn = orientation.display_orientation(frame)
-        width, height = frame.width, frame.height
-        if orientation.swaps_sides(self.turn):
-            width, height = height, width
-        return MediaInfo(
-            kind=source.format.kind,
-            format=source.format.name,
-            codec=source.codec,
-            width=width,
-            height=height,
-            frames=len(index.times),
-            fps=round(float(index.fps), 3) if index.fps else None,
-            duration_seconds=None if index.duration is None else round(index.duration, 3),
-            rotation=orientation.CLOCKWISE_DEGREES[self.turn],
-        )
 
     def _crop_names(self, media: MediaInfo) -> tuple[CropName, ...]:
         views = self.request.views
@@ -114,7 +96,6 @@ class _ViewMaker:
         output: NDArray[np.uint8],
     ) -> None:
         """Convert, turn, resize and crop one decoded frame into every view that shows it."""
-        assert self.turn is not None
         resized = prepare_frame(frame, self.turn, self.request)
         rule = self.request.preprocessing
         height, width = rule.crop
@@ -138,17 +119,4 @@ def prepare_frame(frame: VideoFrame, turn: int, request: DecodeRequest) -> NDArr
             f"{frame.width}x{frame.height} is too narrow: resized for the model it would have {height * width} pixels, "
             f"the limit is {request.limits.max_pixels}"
         )
-    rgb = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    return resize(orientation.upright(rgb, turn), request.preprocessing)
-
-
-def _window(index: FrameIndex, start: float | None, end: float | None) -> tuple[int, int]:
-    """Return the first frame and the number of frames that show between `start` and `end`, seconds."""
-    # As the client wrote it: 0.8 means 4/5, not the binary number beside it.
-    low = Fraction(0) if start is None else Fraction(repr(start))
-    high = None if end is None else Fraction(repr(end))
-    shown = [number for number, time in enumerate(index.times) if low <= time and (high is None or time < high)]
-    if not shown:
-        length = "unknown" if index.duration is None else f"{index.duration:.3f} s"
-        raise BadParameterError(f"start={start} and end={end} select no frame; the video's length is {length}")
-    return shown[0], len(shown)
+    return resize(upright_rgb(frame, turn), request.preprocessing)

@@ -25,8 +25,11 @@ _BY_DISPLAY_MATRIX = {
     (0, -1, -1, 0): 7,
     (0, -1, 1, 0): 8,
 }
-# PNG may carry the tag too, but PIL would decode the whole picture to look for it.
 _PIL_FORMATS = {"jpeg": "JPEG", "webp": "WEBP"}
+_PNG_SIGNATURE_BYTES = 8
+# Many times what programs write; a hostile file may hold millions.
+_MOST_PNG_CHUNKS = 4096
+_MOST_EXIF_BYTES = 1 << 16
 
 
 def exif_orientation(file: BinaryIO, format_name: str) -> int:
@@ -34,16 +37,38 @@ def exif_orientation(file: BinaryIO, format_name: str) -> int:
 
     FFmpeg's rotation misses mirrored orientations, so the tag is read itself.
     """
-    if format_name not in _PIL_FORMATS:
-        return UPRIGHT
-    file.seek(0)
     try:
-        with Image.open(file, formats=[_PIL_FORMATS[format_name]]) as picture:
-            orientation = picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+        orientation = _exif(file, format_name).get(ExifTags.Base.Orientation, UPRIGHT)
     except Exception:
         # A damaged tag must not fail a picture that decodes; PIL raises nearly anything on hostile metadata.
         return UPRIGHT
     return orientation if orientation in CLOCKWISE_DEGREES else UPRIGHT
+
+
+def _exif(file: BinaryIO, format_name: str) -> Image.Exif:
+    if format_name == "png":
+        exif = Image.Exif()
+        exif.load(_png_exif(file))
+        return exif
+    if format_name not in _PIL_FORMATS:
+        return Image.Exif()
+    file.seek(0)
+    with Image.open(file, formats=[_PIL_FORMATS[format_name]]) as picture:
+        return picture.getexif()
+
+
+def _png_exif(file: BinaryIO) -> bytes:
+    """Return the content of a PNG's eXIf chunk, which may come last: PIL would decode the picture to get there."""
+    position = _PNG_SIGNATURE_BYTES
+    for _ in range(_MOST_PNG_CHUNKS):
+        file.seek(position)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind == b"eXIf" and length <= _MOST_EXIF_BYTES:
+            return file.read(length)
+        if kind == b"IEND":
+            break
+        position += 8 + length + 4  # length and kind, content, checksum
+    return b""
 
 
 def display_orientation(frame: VideoFrame) -> int:

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +35,17 @@ from service.errors import (
     UnsupportedMediaError,
     WorkerLostError,
 )
-from service.media.types import DecodeFailure, DecodeRequest, DecodeResult
+from service.media.types import AnyRequest, DecodeFailure, DecodeResult, PictureResult
 from service.media.worker import MAX_MESSAGE_BYTES, READY
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+ResultT = TypeVar("ResultT", DecodeResult, PictureResult)
 
 START_SECONDS = 60.0
 ABANDONED_SECONDS = 0.2
+MAX_ARRAYS = 2
 _ERRORS: dict[str, type[ServiceError]] = {
     error.code: error for error in (BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError)
 }
@@ -52,16 +54,17 @@ _CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, 
 
 
 @dataclass(frozen=True)
-class Decoded:
+class Decoded(Generic[ResultT]):
     """What a worker made of an upload.
 
     Attributes:
-        result: Media, views and shape.
-        pixels: uint8 (views, T, height, width, 3); a read-only map of the worker's memory file.
+        result: What the upload is and what was taken of it.
+        arrays: The pixels, uint8, in the order and of the shapes of `result.shapes`; read-only maps of the worker's
+            memory files.
     """
 
-    result: DecodeResult
-    pixels: NDArray[np.uint8]
+    result: ResultT
+    arrays: tuple[NDArray[np.uint8], ...]
 
 
 class _Worker:
@@ -114,12 +117,12 @@ class _Worker:
         finally:
             loop.remove_reader(self.connection)
         try:
-            message, descriptors, _, _ = socket.recv_fds(self.connection, MAX_MESSAGE_BYTES, 1)
+            message, descriptors, _, _ = socket.recv_fds(self.connection, MAX_MESSAGE_BYTES, MAX_ARRAYS)
         except ConnectionError:
             return b"", []
         return message, descriptors
 
-    async def decode(self, upload: int, request: DecodeRequest) -> Decoded:
+    async def decode(self, upload: int, request: AnyRequest, result_type: type[ResultT]) -> Decoded[ResultT]:
         """Have the upload in file descriptor `upload` decoded.
 
         Raises:
@@ -133,7 +136,7 @@ class _Worker:
         if not message:
             raise await asyncio.to_thread(self._cause_of_death)
         try:
-            return _read_reply(message, descriptors)
+            return _read_reply(message, descriptors, result_type)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -161,22 +164,28 @@ class _Worker:
         self.connection.close()
 
 
-def _read_reply(message: bytes, descriptors: list[int]) -> Decoded:
+def _read_reply(message: bytes, descriptors: list[int], result_type: type[ResultT]) -> Decoded[ResultT]:
     """Check a worker's answer before it is believed: the process that wrote it has handled hostile bytes."""
     try:
         if not descriptors:
             failure = DecodeFailure.model_validate_json(message)
             raise _ERRORS.get(failure.code, InternalError)(failure.detail)
-        result = DecodeResult.model_validate_json(message)
+        result = result_type.model_validate_json(message)
     except ValidationError as error:
         raise InternalError(f"a decode worker sent an answer that makes no sense: {error}") from error
-    size = prod(result.shape)
+    if len(descriptors) != len(result.shapes):
+        raise InternalError(f"a decode worker sent {len(descriptors)} arrays for shapes {result.shapes}")
+    return Decoded(result, tuple(map(_mapped, descriptors, result.shapes)))
+
+
+def _mapped(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the content of a worker's memory file, mapped for reading."""
+    size = prod(shape)
     # A memory file that could still shrink would let its writer crash the server by a bus error.
-    fcntl.fcntl(descriptors[0], fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-    if os.fstat(descriptors[0]).st_size != size:
-        raise InternalError(f"a decode worker sent {os.fstat(descriptors[0]).st_size} bytes for shape {result.shape}")
-    pixels = np.frombuffer(mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ), np.uint8)
-    return Decoded(result, pixels.reshape(result.shape))
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    if os.fstat(descriptor).st_size != size:
+        raise InternalError(f"a decode worker sent {os.fstat(descriptor).st_size} bytes for shape {shape}")
+    return np.frombuffer(mmap.mmap(descriptor, size, prot=mmap.PROT_READ), np.uint8).reshape(shape)
 
 
 class DecodePool:
@@ -263,7 +272,9 @@ class DecodePool:
                 return
         self._idle.append(worker)
 
-    async def decode(self, worker: _Worker, upload: int, request: DecodeRequest) -> Decoded:
+    async def decode(
+        self, worker: _Worker, upload: int, request: AnyRequest, result_type: type[ResultT]
+    ) -> Decoded[ResultT]:
         """Decode on an acquired worker, which is then released, or replaced if it was lost or ran out of time.
 
         A caller that is cancelled leaves at once. Its worker gets a moment to finish, which is cheaper than starting
@@ -272,24 +283,26 @@ class DecodePool:
         Raises:
             ServiceError: As `service.errors` says for bad media; MediaLimitError when the time is over.
         """
-        task = self._spawn(self._decode(worker, upload, request))
+        task = self._spawn(self._decode(worker, upload, request, result_type))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             self._spawn(self._abandon(task, worker))
             raise
 
-    async def _abandon(self, task: asyncio.Task[Decoded], worker: _Worker) -> None:
+    async def _abandon(self, task: asyncio.Task[Decoded[ResultT]], worker: _Worker) -> None:
         await asyncio.wait({task}, timeout=ABANDONED_SECONDS)
         if not task.done():
             worker.process.kill()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def _decode(self, worker: _Worker, upload: int, request: DecodeRequest) -> Decoded:
+    async def _decode(
+        self, worker: _Worker, upload: int, request: AnyRequest, result_type: type[ResultT]
+    ) -> Decoded[ResultT]:
         healthy = False
         try:
             async with asyncio.timeout(self.timeout):
-                decoded = await worker.decode(upload, request)
+                decoded = await worker.decode(upload, request, result_type)
             healthy = True
             return decoded
         except TimeoutError as error:

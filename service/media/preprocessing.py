@@ -1,4 +1,4 @@
-"""From a decoded RGB frame to the uint8 crops that a network sees: resize and crop, as the papers do it.
+"""From a decoded RGB frame to the uint8 pixels that a network sees: resize, crop and align, as the papers do it.
 
 The papers normalise first and resize in float. A resize is a weighted mean, so it commutes with normalisation; resizing
 the uint8 frame and rounding differs from the papers' pipeline by at most one grey level (proved by a test on decoded
@@ -7,7 +7,8 @@ frames) and moves a quarter of the bytes. Normalisation itself sits inside the e
 
 from __future__ import annotations
 
-from math import ceil
+from fractions import Fraction
+from math import ceil, floor
 from typing import Literal
 
 import cv2
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.manifest import Preprocessing
+from service.manifest import Preprocessing, WholePicture
 
 CropName = Literal["left", "center", "right", "top", "bottom"]
 
@@ -35,11 +36,47 @@ def resize(frame: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np
     if (height, width) == frame.shape[:2]:
         return frame
     if preprocessing.interpolation == "bilinear":
-        # Four neighbours, half-pixel centres, no antialiasing: torch's interpolate with align_corners=False.
-        resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized, dtype=np.uint8)
+        return resize_bilinear(frame, (height, width))
     filtered = Image.fromarray(frame).resize((width, height), _PIL_FILTERS[preprocessing.interpolation])
     return np.asarray(filtered)
+
+
+def resize_bilinear(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize an RGB frame (H, W, 3) to (height, width) from four neighbours a pixel, without antialiasing.
+
+    Half-pixel centres: torch's interpolate with align_corners=False, and what mmcv's resize calls.
+    """
+    if frame.shape[:2] == size:
+        return frame
+    return np.asarray(cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def whole_size(height: int, width: int, rule: WholePicture, short_side: int | None) -> tuple[int, int]:
+    """Return (height, width) of a whole picture after the resize that keeps its ratio (mmcv's imrescale).
+
+    `short_side` takes the place of the rule's; the longest side allowed grows with it.
+    """
+    short = short_side or rule.short_side
+    long = Fraction(rule.max_long_side * short, rule.short_side)
+    scale = min(Fraction(short, min(height, width)), long / max(height, width))
+    return max(1, floor(height * scale + Fraction(1, 2))), max(1, floor(width * scale + Fraction(1, 2)))
+
+
+def aligned_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return both sides raised to the next multiple of 32, and to 64 at least: the sizes that the networks take."""
+    height, width = (max(2, ceil(side / 32)) * 32 for side in size)
+    return height, width
+
+
+def align(frame: NDArray[np.uint8], rule: WholePicture) -> NDArray[np.uint8]:
+    """Bring an RGB picture (H, W, 3) to its aligned size, as the rule says."""
+    height, width = aligned_size((frame.shape[0], frame.shape[1]))
+    if rule.align == "stretch":
+        return resize_bilinear(frame, (height, width))
+    filled = np.empty((height, width, 3), np.uint8)
+    filled[:] = np.round(np.array(rule.mean if rule.channels == "rgb" else rule.mean[::-1]) * 255)
+    filled[: frame.shape[0], : frame.shape[1]] = frame
+    return filled
 
 
 def crop_names(height: int, width: int, crops: int, single_crop: Literal["center", "first"]) -> tuple[CropName, ...]:

@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from service.errors import MediaLimitError, UndecodableMediaError, UnsupportedMediaError
+from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError
 from service.media.formats import ALLOWED_CODECS, ContainerFormat
 from service.media.types import DecodeLimits
 
@@ -34,6 +34,21 @@ class FrameIndex:
     times: tuple[Fraction, ...]
     fps: Fraction | None
     duration: float | None
+
+    def between(self, start: float | None, end: float | None) -> tuple[int, int]:
+        """Return the first frame and the number of frames that show between `start` and `end`, seconds.
+
+        Raises:
+            BadParameterError: There is none.
+        """
+        # As the client wrote it: 0.8 means 4/5, not the binary number beside it.
+        low = Fraction(0) if start is None else Fraction(repr(start))
+        high = None if end is None else Fraction(repr(end))
+        shown = [number for number, time in enumerate(self.times) if low <= time and (high is None or time < high)]
+        if not shown:
+            length = "unknown" if self.duration is None else f"{self.duration:.3f} s"
+            raise BadParameterError(f"start={start} and end={end} select no frame; the video's length is {length}")
+        return shown[0], len(shown)
 
 
 class _Nameless:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from service.manifest import Preprocessing, Sampling, Views
+from service.manifest import Preprocessing, Sampling, Views, WholePicture
 
 
 class _Message(BaseModel):
@@ -30,18 +30,47 @@ class DecodeLimits(_Message):
 
 
 class DecodeRequest(_Message):
-    """One upload to decode: which frames, how prepared, within which limits.
+    """One upload to decode into views: which frames, how prepared, within which limits.
 
     Attributes:
         start, end: Part of the video to sample, seconds; None: from the beginning, to the end.
     """
 
+    kind: Literal["views"] = "views"
     preprocessing: Preprocessing
     sampling: Sampling
     views: Views
     limits: DecodeLimits
     start: float | None = Field(default=None, ge=0)
     end: float | None = Field(default=None, gt=0)
+
+
+class PictureRequest(_Message):
+    """One upload to decode into whole pictures: itself, or the frames of a video at even times.
+
+    Attributes:
+        short_side: Short side of the pictures in place of the model's own; its longest side grows with it.
+        fps: Pictures for each second of a video; no frame is taken twice.
+        start, end: Part of the video to sample, seconds; None: from the beginning, to the end.
+        max_pictures: Pictures of one upload.
+        max_total_pixels: Pixels of all its pictures together, as uploaded and as resized.
+        originals: Whether the pictures are wanted at the upload's own size as well.
+    """
+
+    kind: Literal["pictures"] = "pictures"
+    preprocessing: WholePicture
+    limits: DecodeLimits
+    short_side: int | None = None
+    fps: float = Field(gt=0)
+    start: float | None = Field(default=None, ge=0)
+    end: float | None = Field(default=None, gt=0)
+    max_pictures: int
+    max_total_pixels: int
+    originals: bool = False
+
+
+AnyRequest = DecodeRequest | PictureRequest
+ANY_REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="kind")])
 
 
 class MediaInfo(_Message):
@@ -77,6 +106,40 @@ class DecodeResult(_Message):
     views: tuple[View, ...]
     shape: tuple[int, ...]
     frames_decoded: int
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the arrays that travel beside this."""
+        return (self.shape,)
+
+
+class PictureResult(_Message):
+    """Answer of a worker; one or two arrays of uint8 RGB (N, H, W, 3) travel beside it.
+
+    Attributes:
+        frames: Number of the decoded frame behind each picture.
+        times: Its time, seconds from the first frame of the video.
+        content: Height and width that the picture takes up in `shape`; the rest is filled up.
+        shape: Of the pictures as the network wants them.
+        original_shape: Of the pictures at the upload's own size; None if they were not asked for.
+        frames_decoded: Frames that the decoder put out to get there.
+    """
+
+    media: MediaInfo
+    frames: tuple[int, ...]
+    times: tuple[float, ...]
+    content: tuple[int, int]
+    shape: tuple[int, int, int, int]
+    original_shape: tuple[int, int, int, int] | None
+    frames_decoded: int
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the arrays that travel beside this."""
+        return (self.shape,) if self.original_shape is None else (self.shape, self.original_shape)
+
+
+AnyResult = DecodeResult | PictureResult
 
 
 class DecodeFailure(_Message):

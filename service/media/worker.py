@@ -1,4 +1,4 @@
-"""A decode worker: a process of its own that turns one upload at a time into views.
+"""A decode worker: a process of its own that turns one upload at a time into views or pictures.
 
 Started as `python -m service.media.worker FD`, FD being one end of a Unix socket pair. Messages are JSON packets; the
 upload arrives, and the pixels leave, as file descriptors of memory files that ride on a packet. The worker holds no
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from service.errors import MediaLimitError, ServiceError, UndecodableMediaError
 from service.media.decoding import decode_views
-from service.media.types import DecodeFailure, DecodeRequest, DecodeResult
+from service.media.pictures import decode_pictures
+from service.media.types import ANY_REQUEST, AnyResult, DecodeFailure, DecodeRequest
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +67,15 @@ def _restrict(memory_bytes: int) -> None:
 
 
 def _answer(connection: socket.socket, message: bytes, upload: int) -> None:
-    output = _Output()
+    output, originals = _Output(), _Output()
+    result: AnyResult | DecodeFailure
     try:
         with open(upload, "rb") as file:
-            result: DecodeResult | DecodeFailure = decode_views(
-                file, DecodeRequest.model_validate_json(message), output.allocate
-            )
+            request = ANY_REQUEST.validate_json(message)
+            if isinstance(request, DecodeRequest):
+                result = decode_views(file, request, output.allocate)
+            else:
+                result = decode_pictures(file, request, output.allocate, originals.allocate)
     except ServiceError as error:
         result = DecodeFailure(code=error.code, detail=error.detail)
     except MemoryError:
@@ -81,13 +85,14 @@ def _answer(connection: socket.socket, message: bytes, upload: int) -> None:
         # A fault of ours or of a library, met on hostile bytes: it costs this upload, not the worker.
         logger.exception("decoding an upload failed in an unforeseen way")
         result = DecodeFailure(code=UndecodableMediaError.code, detail="the upload cannot be decoded: it is damaged")
-    reply = result.model_dump_json().encode()
-    socket.send_fds(connection, [reply], output.descriptors() if isinstance(result, DecodeResult) else [])
+    sent = [] if isinstance(result, DecodeFailure) else output.descriptors() + originals.descriptors()
+    socket.send_fds(connection, [result.model_dump_json().encode()], sent)
     output.close()
+    originals.close()
 
 
 class _Output:
-    """The memory file that holds the pixels of one answer."""
+    """A memory file that holds pixels of one answer."""
 
     def __init__(self) -> None:
         self._descriptor: int | None = None
@@ -99,8 +104,7 @@ class _Output:
         return np.frombuffer(mmap.mmap(self._descriptor, prod(shape)), np.uint8).reshape(shape)
 
     def descriptors(self) -> list[int]:
-        assert self._descriptor is not None
-        return [self._descriptor]
+        return [] if self._descriptor is None else [self._descriptor]
 
     def close(self) -> None:
         if self._descriptor is not None:

@@ -18,6 +18,7 @@ from service.errors import (
     WorkerLostError,
 )
 from service.media.pool import Decoded, DecodePool
+from service.media.types import DecodeResult
 from tests.media import decode, decode_request, encode, numbered_frames
 
 CLIP = encode(numbered_frames(40), options={"preset": "veryfast"})
@@ -48,10 +49,10 @@ def memory_file(content: bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
-async def decode_in(running: DecodePool, content: bytes, request: object = None) -> Decoded:
+async def decode_in(running: DecodePool, content: bytes, request: object = None) -> Decoded[DecodeResult]:
     with memory_file(content) as upload:
         worker = await running.acquire()
-        return await running.decode(worker, upload, request or decode_request())  # type: ignore[arg-type]
+        return await running.decode(worker, upload, request or decode_request(), DecodeResult)  # type: ignore[arg-type]
 
 
 def test_pixels_cross_the_process_border_unchanged() -> None:
@@ -60,8 +61,8 @@ def test_pixels_cross_the_process_border_unchanged() -> None:
             decoded = await decode_in(running, CLIP)
         result, pixels = decode(CLIP, decode_request())
         assert decoded.result == result
-        assert np.array_equal(decoded.pixels, pixels)
-        assert not decoded.pixels.flags.writeable
+        assert np.array_equal(decoded.arrays[0], pixels)
+        assert not decoded.arrays[0].flags.writeable
 
     asyncio.run(scenario())
 

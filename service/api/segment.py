@@ -1,0 +1,169 @@
+"""POST /v1/segment and /v1/models/{name}/segment."""
+
+from __future__ import annotations
+
+import asyncio
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, TimingBody, with_upload
+from service.api.state import ServerState
+from service.manifest import Artefact, SegmenterManifest
+from service.media.types import MediaInfo
+from service.outputs.masks import segments, to_png, to_zip
+from service.outputs.overlay import draw_legend, overlay, to_jpeg, to_mp4
+from service.pipeline import Segmentation, SegmentOptions
+from service.repository import ServedModel
+
+OutputName = Literal["png", "overlay", "rle"]
+
+
+class SegmentQuery(PartQuery):
+    """Query parameters of a segmentation."""
+
+    output: OutputName = Field(
+        "png",
+        description="png: the class of each pixel as an indexed PNG, for a video a zip of them; overlay: the picture "
+        "with its classes blended in and a legend, as JPEG, for a video as H.264 in mp4; rle: JSON with each class's "
+        "label, area and COCO run lengths",
+    )
+    fps: float = Field(1.0, gt=0, le=240, allow_inf_nan=False, description="masks for each second of a video")
+    short_side: int | None = Field(
+        None,
+        ge=64,
+        description="look at the picture at this short side, pixels, instead of the one the model was trained for; "
+        "what is larger than the model takes at once is looked at through overlapping windows",
+    )
+
+
+class RunLengths(BaseModel):
+    """COCO's compressed form of a binary mask; pycocotools decodes it."""
+
+    size: tuple[int, int] = Field(description="height and width")
+    counts: str
+
+
+class SegmentBody(BaseModel):
+    """All pixels of one class."""
+
+    index: int
+    label: str
+    color: tuple[int, int, int] = Field(description="red, green, blue in the other outputs")
+    area: int = Field(description="pixels")
+    share: float = Field(description="of the picture's pixels")
+    rle: RunLengths
+
+
+class MaskBody(BaseModel):
+    """The classes found in one picture, largest first."""
+
+    frame: int = Field(description="number of the decoded frame; 0 for a picture")
+    time_seconds: float
+    segments: list[SegmentBody]
+
+
+class SegmentAnswer(BaseModel):
+    """Answer to a segmentation with output=rle."""
+
+    model: str
+    version: str
+    media: MediaInfo
+    masks: list[MaskBody]
+    timing_seconds: TimingBody
+    batch_size: int
+
+
+_OUTPUTS: dict[str, Any] = {
+    "description": "the masks, in the form that `output` names",
+    "model": SegmentAnswer,
+    "content": {
+        media_type: {"schema": {"type": "string", "format": "binary"}}
+        for media_type in ("image/png", "image/jpeg", "application/zip", "video/mp4")
+    },
+}
+
+router = APIRouter(prefix="/v1", tags=["media"], responses={**PROBLEMS, 200: _OUTPUTS})
+
+
+@router.post("/segment", openapi_extra=REQUEST_BODY, response_class=Response)
+async def segment_default(request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
+    """Find the class of every pixel of a video or image with the default segmentation model."""
+    return await _segment(request, None, query)
+
+
+@router.post("/models/{name}/segment", openapi_extra=REQUEST_BODY, response_class=Response)
+async def segment(request: Request, name: str, query: Annotated[SegmentQuery, Query()]) -> Response:
+    """Find the class of every pixel of a video or image with model `name`."""
+    return await _segment(request, name, query)
+
+
+async def _segment(request: Request, name: str | None, query: SegmentQuery) -> Response:
+    options = SegmentOptions(
+        **query.model_dump(include={"fps", "short_side", "start", "end"}), originals=query.output == "overlay"
+    )
+
+    async def work(state: ServerState, model: ServedModel[SegmenterManifest], upload: int, began: float) -> Response:
+        result = await state.pipeline.segment(model, upload, options, began)
+        # Drawing and packing take as long as the pixels are many.
+        return await asyncio.to_thread(_RENDERERS[query.output], result, model.artefact, query)
+
+    _, response = await with_upload(request, name, SegmenterManifest, work)
+    return response
+
+
+def _png(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Response:
+    if result.decoded.media.kind == "image":
+        return Response(to_png(result.masks[0], artefact.palette), media_type="image/png")
+    masks = zip(result.decoded.frames, result.masks, strict=True)
+    return Response(to_zip(masks, artefact.palette), media_type="application/zip")
+
+
+def _overlay(result: Segmentation, artefact: Artefact, query: SegmentQuery) -> Response:
+    assert result.originals is not None
+    legend = draw_legend(result.masks, artefact.labels, artefact.palette)
+    pictures = [
+        overlay(picture, mask, artefact.palette, legend)
+        for picture, mask in zip(result.originals, result.masks, strict=True)
+    ]
+    if result.decoded.media.kind == "image":
+        return Response(to_jpeg(pictures[0]), media_type="image/jpeg")
+    # No frame is shown twice, so the video's own rate is the fastest there can be.
+    fps = min(query.fps, result.decoded.media.fps or query.fps)
+    return Response(to_mp4(pictures, Fraction(fps).limit_denominator(1001)), media_type="video/mp4")
+
+
+def _rle(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Response:
+    manifest, decoded = artefact.manifest, result.decoded
+    masks = [
+        MaskBody(frame=frame, time_seconds=time, segments=_segment_bodies(mask, artefact))
+        for frame, time, mask in zip(decoded.frames, decoded.times, result.masks, strict=True)
+    ]
+    answer = SegmentAnswer(
+        model=manifest.name,
+        version=manifest.version,
+        media=decoded.media,
+        masks=masks,
+        timing_seconds=TimingBody.of(result.timing),
+        batch_size=result.batch_size,
+    )
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _segment_bodies(mask: Any, artefact: Artefact) -> list[SegmentBody]:
+    return [
+        SegmentBody(
+            index=found.index,
+            label=found.label,
+            color=found.color,
+            area=found.area,
+            share=found.share,
+            rle=RunLengths(size=found.size, counts=found.counts),
+        )
+        for found in segments(mask, artefact.labels, artefact.palette)
+    ]
+
+
+_RENDERERS = {"png": _png, "overlay": _overlay, "rle": _rle}

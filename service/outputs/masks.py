@@ -1,0 +1,99 @@
+"""Masks for clients: at the size of their pictures, as indexed PNG, and as runs with names and shares."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco
+
+from service.manifest import Colour
+from service.outputs.windows import strongest
+
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """All pixels of one class.
+
+    Attributes:
+        index: Of the class.
+        label: Its name.
+        color: Its colour in pictures, RGB.
+        area: Pixels.
+        share: Of the picture's pixels, 0 to 1.
+        size: Height and width of the picture.
+        counts: COCO's compressed run lengths, columns first.
+    """
+
+    index: int
+    label: str
+    color: Colour
+    area: int
+    share: float
+    size: tuple[int, int]
+    counts: str
+
+
+def enlarge(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Bring a mask to another (height, width) so that borders stay smooth.
+
+    Each class votes for a pixel as strongly as it is present around it: the arg max of the classes' own planes resized
+    bilinearly, as logits would be. Taking the nearest pixel instead would give stairs.
+    """
+    if mask.shape == size:
+        return mask
+    present = np.unique(mask)
+    planes = (
+        cv2.resize((mask == index).astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR) for index in present
+    )
+    return np.asarray(present[strongest(planes, size)], dtype=np.uint8)
+
+
+def to_png(mask: Mask, palette: tuple[Colour, ...]) -> bytes:
+    """Return an indexed PNG whose pixel values are the classes and whose palette has their colours."""
+    picture = Image.fromarray(mask)
+    picture.putpalette([level for colour in palette for level in colour])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def to_zip(masks: Iterable[tuple[int, Mask]], palette: tuple[Colour, ...]) -> bytes:
+    """Return a zip archive of indexed PNGs, each named by the number of its frame: frame_000042.png."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # a PNG is compressed already
+        for frame, mask in masks:
+            # A fixed date, so that the same masks are the same bytes.
+            archive.writestr(zipfile.ZipInfo(f"frame_{frame:06d}.png"), to_png(mask, palette))
+    return buffer.getvalue()
+
+
+def segments(mask: Mask, labels: tuple[str, ...], palette: tuple[Colour, ...]) -> list[Segment]:
+    """Return the classes that are present, largest first."""
+    areas = np.bincount(mask.ravel(), minlength=len(labels))
+    order = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
+    return [
+        Segment(
+            index=index,
+            label=labels[index],
+            color=palette[index],
+            area=int(areas[index]),
+            share=float(areas[index] / mask.size),
+            size=(mask.shape[0], mask.shape[1]),
+            counts=_run_lengths(mask == index),
+        )
+        for index in order
+    ]
+
+
+def _run_lengths(present: NDArray[np.bool_]) -> str:
+    counts = coco.encode(np.asfortranarray(present, dtype=np.uint8))["counts"]
+    return counts if isinstance(counts, str) else counts.decode("ascii")

@@ -1,0 +1,89 @@
+"""Masks for people: the picture with its classes blended in, and a legend of what was found below it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from service.manifest import Colour
+from service.outputs.masks import Mask
+
+Picture = NDArray[np.uint8]
+
+OPACITY = 0.5
+JPEG_QUALITY = 90
+_MARGIN_COLOUR, _TEXT_COLOUR = (24, 24, 24), (240, 240, 240)
+_NARROWEST_LEGEND = 240
+_TEXT_PIXELS = (12, 36)
+_MOST_ENTRIES = 24
+
+
+def overlay(picture: Picture, mask: Mask, palette: tuple[Colour, ...], legend: Picture) -> Picture:
+    """Return the picture (H, W, 3) with the colours of its classes blended in, above the legend.
+
+    The narrower of the two is filled up with the legend's ground.
+    """
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    blended = cv2.addWeighted(np.ascontiguousarray(picture), 1 - OPACITY, table[mask], OPACITY, 0)
+    height, width = blended.shape[:2]
+    joined = np.empty((height + len(legend), max(width, legend.shape[1]), 3), np.uint8)
+    joined[:] = _MARGIN_COLOUR
+    joined[:height, :width] = blended
+    joined[height:, : legend.shape[1]] = legend
+    return joined
+
+
+def draw_legend(masks: Sequence[Mask], labels: tuple[str, ...], palette: tuple[Colour, ...]) -> Picture:
+    """Return a panel (h, w, 3), as wide as the masks, that names the classes found in them, largest share first."""
+    areas = np.sum([np.bincount(mask.ravel(), minlength=len(labels)) for mask in masks], axis=0)
+    found = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
+    total = int(areas.sum())
+    entries = [(palette[index], f"{labels[index]} {areas[index] / total:.1%}") for index in found[:_MOST_ENTRIES]]
+    if len(found) > len(entries):
+        rest = int(areas[found[_MOST_ENTRIES:]].sum())
+        entries.append((_MARGIN_COLOUR, f"{len(found) - len(entries)} more {rest / total:.1%}"))
+    return _draw_entries(entries, max(masks[0].shape[1], _NARROWEST_LEGEND))
+
+
+def _draw_entries(entries: list[tuple[Colour, str]], width: int) -> Picture:
+    text = min(max(width // 40, _TEXT_PIXELS[0]), _TEXT_PIXELS[1])
+    font = ImageFont.load_default(text)
+    line = round(text * 1.6)
+    column = max(font.getlength(name) for _, name in entries) + 2.5 * text
+    columns = max(1, int(width // column))
+    panel = Image.new("RGB", (width, line * -(-len(entries) // columns) + line // 2), _MARGIN_COLOUR)
+    draw = ImageDraw.Draw(panel)
+    for number, (colour, name) in enumerate(entries):
+        x, y = int(number % columns * column) + text // 2, number // columns * line + line // 3
+        draw.rectangle((x, y, x + text - 1, y + text - 1), fill=colour)
+        draw.text((x + 1.4 * text, y + text / 2), name, font=font, fill=_TEXT_COLOUR, anchor="lm")
+    return np.asarray(panel)
+
+
+def to_jpeg(picture: Picture) -> bytes:
+    """Encode a picture (H, W, 3)."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def to_mp4(pictures: Sequence[Picture], fps: Fraction) -> bytes:
+    """Encode pictures (H, W, 3) of one size as H.264 in mp4; a side of odd length loses its last pixel."""
+    buffer = io.BytesIO()
+    height, width = (side // 2 * 2 for side in pictures[0].shape[:2])
+    with av.open(buffer, "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
