@@ -79,7 +79,7 @@ def to_mp4(pictures: Sequence[Picture], fps: Fraction) -> bytes:
     """Encode pictures (H, W, 3) of one size as H.264 in mp4; a side of odd length loses its last pixel."""
     buffer = io.BytesIO()
     height, width = (side // 2 * 2 for side in pictures[0].shape[:2])
-    with av.open(buffer, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for picture in pictures:

@@ -4,8 +4,16 @@ import torch
 from torch.nn import functional
 
 from demo.clips import encode_frames, generate_clip, h264
-from service.manifest import Preprocessing
-from service.media.preprocessing import crop_names, crop_offset, resize, resized_size
+from service.manifest import Preprocessing, WholePicture
+from service.media.preprocessing import (
+    align,
+    aligned_size,
+    crop_names,
+    crop_offset,
+    resize,
+    resized_size,
+    whole_size,
+)
 from tests.media import decode_all
 
 MEAN, STD = 0.45, 0.225
@@ -84,3 +92,48 @@ def test_image_pixels_equal_pil_bicubic() -> None:
     picture = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
     expected = np.asarray(Image.fromarray(picture).resize((341, 256), Image.Resampling.BICUBIC))
     assert np.array_equal(resize(picture, rule(256, 224, "bicubic")), expected)
+
+
+def whole_rule(align: str) -> WholePicture:
+    return WholePicture.model_validate(
+        {
+            "short_side": 512,
+            "max_long_side": 2048,
+            "align": align,
+            "window": 512,
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+            "channels": "rgb",
+        }
+    )
+
+
+# mmcv's imrescale worked out by hand: scale = min(2048 / long, 512 / short), each side int(side * scale + 0.5).
+@pytest.mark.parametrize(
+    ("size", "short_side", "resized", "aligned"),
+    [
+        ((480, 640), None, (512, 683), (512, 704)),
+        ((427, 640), None, (512, 767), (512, 768)),
+        ((640, 427), None, (767, 512), (768, 512)),
+        ((1, 1), None, (512, 512), (512, 512)),
+        ((17, 3000), None, (12, 2048), (64, 2048)),
+        ((4000, 6000), None, (512, 768), (512, 768)),
+        ((4000, 6000), 1024, (1024, 1536), (1024, 1536)),
+        ((100, 1000), 1024, (410, 4096), (416, 4096)),
+    ],
+)
+def test_whole_pictures_keep_their_ratio_within_both_bounds(
+    size: tuple[int, int], short_side: int | None, resized: tuple[int, int], aligned: tuple[int, int]
+) -> None:
+    assert whole_size(*size, whole_rule("stretch"), short_side) == resized
+    assert aligned_size(resized) == aligned
+
+
+def test_padding_is_the_mean_colour_at_the_right_and_the_bottom() -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (70, 65, 3), dtype=np.uint8)
+    padded = align(picture, whole_rule("pad"))
+    assert padded.shape == (96, 96, 3)
+    assert np.array_equal(padded[:70, :65], picture)
+    for filled in (padded[70:], padded[:, 65:]):
+        assert (filled == [124, 116, 104]).all()  # 255 times the mean, rounded
+    assert align(picture, whole_rule("stretch")).shape == (96, 96, 3)
