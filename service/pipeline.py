@@ -183,6 +183,16 @@ class Pipeline:
         self._count(manifest.name, timing, batch_size, len(views), decoded.result.frames_decoded, needed)
         return Classification(predictions, decoded.result, timing, batch_size)
 
+    async def look(
+        self, model: ServedModel[ClassifierManifest], upload: int, options: ClassifyOptions
+    ) -> Decoded[DecodeResult]:
+        """Return what the network would see of the upload in file descriptor `upload`: uint8 (views, T, H, W, 3).
+
+        Args and Raises as for `classify`.
+        """
+        clock = _Clock(perf_counter(), perf_counter())
+        return await self._decode(upload, self._view_request(model.manifest, options), DecodeResult, clock)
+
     async def segment(
         self, model: ServedModel[SegmenterManifest], upload: int, options: SegmentOptions, began: float
     ) -> Segmentation:

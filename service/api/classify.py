@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import asyncio
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, TimingBody, with_upload
 from service.api.state import ServerState
 from service.manifest import ClassifierManifest
 from service.media.types import MediaInfo, View
-from service.pipeline import Classification, ClassifyOptions
+from service.outputs.contact_sheet import SheetRow, contact_sheet
+from service.pipeline import ClassifyOptions
 from service.repository import ServedModel
 
 
@@ -21,6 +23,10 @@ class ClassifyQuery(PartQuery):
     top_k: int = Field(5, ge=1, description="number of classes to name")
     clips: int | None = Field(None, ge=1, description="temporal views")
     crops: Annotated[Literal[1, 3], BeforeValidator(int)] | None = Field(None, description="spatial views")
+    show: Literal["answer", "frames"] = Field(
+        "answer",
+        description="frames: instead of an answer, a PNG of exactly the frames and crops that go into the network",
+    )
 
 
 class PredictionBody(BaseModel):
@@ -43,30 +49,42 @@ class ClassifyBody(BaseModel):
     batch_size: int
 
 
-router = APIRouter(prefix="/v1", tags=["media"], responses=PROBLEMS)
+_SHEET: dict[str, Any] = {
+    "description": "the answer, or with show=frames a contact sheet",
+    "model": ClassifyBody,
+    "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+}
+
+router = APIRouter(prefix="/v1", tags=["media"], responses={**PROBLEMS, 200: _SHEET})
 
 
-@router.post("/classify", openapi_extra=REQUEST_BODY)
-async def classify_default(request: Request, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody:
+@router.post("/classify", openapi_extra=REQUEST_BODY, response_model=ClassifyBody)
+async def classify_default(request: Request, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody | Response:
     """Name the classes of a video or image with the default model."""
     return await _classify(request, None, query)
 
 
-@router.post("/models/{name}/classify", openapi_extra=REQUEST_BODY)
-async def classify(request: Request, name: str, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody:
+@router.post("/models/{name}/classify", openapi_extra=REQUEST_BODY, response_model=ClassifyBody)
+async def classify(request: Request, name: str, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody | Response:
     """Name the classes of a video or image with model `name`."""
     return await _classify(request, name, query)
 
 
-async def _classify(request: Request, name: str | None, query: ClassifyQuery) -> ClassifyBody:
-    options = ClassifyOptions(**query.model_dump())
+async def _classify(request: Request, name: str | None, query: ClassifyQuery) -> ClassifyBody | Response:
+    options = ClassifyOptions(**query.model_dump(exclude={"show"}))
+    work = _answer if query.show == "answer" else _show_frames
+    return await with_upload(
+        request,
+        name,
+        ClassifierManifest,
+        lambda state, model, upload, began: work(state, model, upload, began, options),
+    )
 
-    async def work(
-        state: ServerState, model: ServedModel[ClassifierManifest], upload: int, began: float
-    ) -> Classification:
-        return await state.pipeline.classify(model, upload, options, began)
 
-    model, result = await with_upload(request, name, ClassifierManifest, work)
+async def _answer(
+    state: ServerState, model: ServedModel[ClassifierManifest], upload: int, began: float, options: ClassifyOptions
+) -> ClassifyBody:
+    result = await state.pipeline.classify(model, upload, options, began)
     return ClassifyBody(
         model=model.manifest.name,
         version=model.manifest.version,
@@ -76,3 +94,22 @@ async def _classify(request: Request, name: str | None, query: ClassifyQuery) ->
         timing_seconds=TimingBody.of(result.timing),
         batch_size=result.batch_size,
     )
+
+
+async def _show_frames(
+    state: ServerState, model: ServedModel[ClassifierManifest], upload: int, _began: float, options: ClassifyOptions
+) -> Response:
+    decoded = await state.pipeline.look(model, upload, options)
+    result, manifest = decoded.result, model.manifest
+    media = result.media
+    title = f"{manifest.name}/{manifest.version}: {media.codec} {media.width}x{media.height}, {media.frames} frames"
+    rows = [
+        SheetRow(
+            f"clip {view.clip}, {view.crop}",
+            [f"#{frame}  {time:.3f} s" for frame, time in zip(view.frames, times, strict=True)],
+        )
+        for view, times in zip(result.views, result.times, strict=True)
+    ]
+    # Drawing takes as long as the pixels are many.
+    sheet = await asyncio.to_thread(contact_sheet, title, rows, decoded.arrays[0])
+    return Response(sheet, media_type="image/png")

@@ -83,8 +83,8 @@ async def with_upload(
     name: str | None,
     kind: type[ManifestT],
     work: Callable[[ServerState, ServedModel[ManifestT], int, float], Coroutine[Any, Any, T]],
-) -> tuple[ServedModel[ManifestT], T]:
-    """Receive the upload of `request` and return the model that was asked and what `work` made of it.
+) -> T:
+    """Receive the upload of `request` and return what `work` made of it.
 
     Args:
         request: Its body is the upload.
@@ -105,7 +105,7 @@ async def with_upload(
             with state.accept():
                 model = state.repository.get(name, kind)
                 async with receive_upload(request, settings.max_body_bytes, state.upload_memory) as upload:
-                    return model, await run_while_connected(request, work(state, model, upload, began))
+                    return await run_while_connected(request, work(state, model, upload, began))
     except TimeoutError as error:
         raise DeadlineExceededError(
             f"the request was not done within {settings.request_timeout:g} s: the upload comes too slowly, "

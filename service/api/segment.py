@@ -110,8 +110,7 @@ async def _segment(request: Request, name: str | None, query: SegmentQuery) -> R
         # Drawing and packing take as long as the pixels are many.
         return await asyncio.to_thread(_RENDERERS[query.output], result, model.artefact, query)
 
-    _, response = await with_upload(request, name, SegmenterManifest, work)
-    return response
+    return await with_upload(request, name, SegmenterManifest, work)
 
 
 def _png(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Response:

@@ -64,7 +64,14 @@ class _ViewMaker:
                 output = self._allocate(clips, crops)
             self._place(picture, wanted[number], crops, output)
         assert media is not None
-        return DecodeResult(media=media, views=self.views, shape=self.shape, frames_decoded=self.source.decoded)
+        times = self.source.index.times
+        return DecodeResult(
+            media=media,
+            views=self.views,
+            times=tuple(tuple(round(float(times[frame]), 6) for frame in view.frames) for view in self.views),
+            shape=self.shape,
+            frames_decoded=self.source.decoded,
+        )
 
     def _plan(self, index: FrameIndex) -> list[list[int]]:
         """Return the frame numbers of each clip."""

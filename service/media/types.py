@@ -99,11 +99,13 @@ class DecodeResult(_Message):
     """Answer of a worker; the pixels travel beside it as uint8 of `shape` (views, T, height, width, 3).
 
     Attributes:
+        times: When each frame of each view shows, seconds from the first frame of the video.
         frames_decoded: Frames that the decoder put out to get there.
     """
 
     media: MediaInfo
     views: tuple[View, ...]
+    times: tuple[tuple[float, ...], ...]
     shape: tuple[int, ...]
     frames_decoded: int
 

@@ -1,6 +1,7 @@
 """A real server, real clips: what a client sees."""
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -14,10 +15,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from demo.clips import encode_frames, encode_picture, generate_clip, generate_file, h264, mpeg4, vp9
 from demo.shapes import LABELS, MIRRORED, RED_BLUE_SWAPPED, REVERSED, TRANSPOSED, UPSIDE_DOWN, render_picture
-from tests.media import with_rotation
+from tests.media import encode, with_rotation
 from tests.server import ROOT, RunningServer, free_port, serving, wait_until_ready
 
 SEED = 77
@@ -415,3 +417,24 @@ def test_openapi_describes_the_upload(server: RunningServer) -> None:
     document = json.loads(httpx.get(f"{server.url}/openapi.json").content)
     body = document["paths"]["/v1/classify"]["post"]["requestBody"]["content"]
     assert {"multipart/form-data", "application/octet-stream"} <= set(body)
+
+
+def test_show_frames_is_a_sheet_of_exactly_what_the_network_sees(server: RunningServer) -> None:
+    # Frames of one colour each, kept exactly by a lossless codec: any frame can be told from its pixels.
+    frames = np.zeros((60, 120, 160, 3), np.uint8)
+    frames[:] = np.stack([np.arange(60) * 4, 250 - np.arange(60) * 4, np.full(60, 90)], axis=1)[:, None, None]
+    clip = encode(frames, codec="ffv1", container="matroska", pix_fmt="bgr0", fps=20)
+    sheet = classify(server, clip, clips=2, crops=3, show="frames")
+    assert sheet.headers["content-type"] == "image/png"
+    pixels = np.asarray(Image.open(io.BytesIO(sheet.content)))
+    views = classify(server, clip, clips=2, crops=3).json()["views"]
+    wanted = [tuple(frames[number, 0, 0]) for view in views for number in view["frames"]]
+    size = httpx.get(f"{server.url}/v1/models/uniformer_tiny_shapes").json()["input_shape"][2:4]
+    for colour in set(wanted):
+        shown = int((pixels == colour).all(axis=2).sum())
+        assert shown == wanted.count(colour) * size[0] * size[1], colour
+
+
+def test_other_things_to_show_are_named(server: RunningServer) -> None:
+    answer = classify(server, MP4, show="views")
+    assert "'answer' or 'frames'" in assert_problem(answer, 400, "bad_parameter")
