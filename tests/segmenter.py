@@ -15,12 +15,23 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.server import ROOT
+
 NAME = "nearest_colour"
+CLASSIFIER = "uniformer_tiny_shapes"
 LABELS = ("black", "red", "green", "blue")
 # What the classes look like in uploads, and what masks are drawn with: different, so that they are not confused.
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
 PALETTE = [[10, 20, 30], [200, 100, 0], [0, 120, 220], [250, 250, 0]]
 SHORT_SIDE, MAX_LONG_SIDE, WINDOW = 128, 512, 128
+
+
+def write_repository(folder: Path) -> Path:
+    """Make a repository of this artefact and the demo's classifier, and return its folder."""
+    repository = folder / "models"
+    write_segmenter(repository)
+    (repository / CLASSIFIER).symlink_to(ROOT / "model_repository" / CLASSIFIER)
+    return repository
 
 
 def write_segmenter(repository: Path) -> None:

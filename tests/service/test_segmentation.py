@@ -18,17 +18,15 @@ from PIL import Image, ImageOps
 from pycocotools import mask as coco
 
 from tests.media import encode
-from tests.segmenter import COLOURS, LABELS, NAME, PALETTE, quarters, write_segmenter
-from tests.server import ROOT, RunningServer, serving
+from tests.segmenter import COLOURS, LABELS, NAME, PALETTE, quarters, write_repository
+from tests.server import RunningServer, serving
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with the nearest-colour segmenter and the demo's classifier."""
     folder = tmp_path_factory.mktemp("segmentation")
-    write_segmenter(folder / "models")
-    (folder / "models" / "uniformer_tiny_shapes").symlink_to(ROOT / "model_repository" / "uniformer_tiny_shapes")
-    with serving(folder, repository=folder / "models", max_segmented_frames=8) as running:
+    with serving(folder, repository=write_repository(folder), max_segmented_frames=8) as running:
         yield running
 
 
