@@ -1,6 +1,7 @@
 // The page of the server: sends a chosen file to a model and shows the answer.
 // Whatever comes from the server or from a file name is written with textContent, never as markup.
 
+const SEGMENTATION = "image_segmentation";
 const TOP_K = 5;
 const RETRY_MILLISECONDS = 2000;
 const TIMING_PARTS = ["receive", "decode", "queue", "inference"];
@@ -65,17 +66,27 @@ async function tryToLoadModels() {
     return "The server cannot be reached; trying again.";
   }
   const select = byId("model");
-  select.replaceChildren(...models.map((model) => new Option(model.name, model.name, model.default, model.default)));
+  select.replaceChildren(...models.map(({ name }) => new Option(name, name)));
+  select.value = defaultModel().name;
   select.disabled = false;
   showModelFacts();
   return null;
 }
 
+// Each kind of model has a default of its own.
+function defaultModel() {
+  const defaults = models.filter((model) => model.default);
+  return defaults.find((model) => model.task !== SEGMENTATION) ?? defaults[0];
+}
+
+const chosenModel = () => models.find((model) => model.name === byId("model").value);
+
 function showModelFacts() {
-  const model = models.find((candidate) => candidate.name === byId("model").value);
-  const input = model.input_shape.filter((axis) => axis !== "batch").join("×");
-  byId("model-facts").textContent =
-    `${words(model.task)}, ${model.num_classes} classes, input ${input}, on ${model.runtime}`;
+  const { task, num_classes: classCount, input_shape: shape, runtime } = chosenModel();
+  const axes = shape.filter((axis) => axis !== "batch");
+  // An axis without a fixed length has a name.
+  const input = axes.some((axis) => typeof axis === "string") ? "any size" : axes.join("×");
+  byId("model-facts").textContent = `${words(task)}, ${classCount} classes, input ${input}, on ${runtime}`;
 }
 
 // ------------------------------------------------------------------------------------------------------ asking a model

@@ -23,13 +23,15 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from demo.clips import encode_frames, encode_picture, generate_clip, h264
 from demo.shapes import LABELS, render_picture
-from tests.server import RunningServer
+from tests import segmenter
+from tests.segmenter import CLASSIFIER
+from tests.server import RunningServer, serving
 
 SEED = 78
 CLIP = generate_clip(SEED, LABELS.index("growing"))
 MP4 = encode_frames(CLIP.frames, CLIP.fps, h264(20))
 JPEG = encode_picture(render_picture(np.random.default_rng(SEED)))
-MODEL = "uniformer_tiny_shapes"
+SEGMENTER = segmenter.NAME
 SECONDS = 30
 TIMES = "\N{MULTIPLICATION SIGN}"
 # The preview's copy of the file, and the icons of the video player.
@@ -48,6 +50,14 @@ FLAGS = (
     "--no-proxy-server",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with a model of each kind."""
+    folder = tmp_path_factory.mktemp("page")
+    with serving(folder, repository=segmenter.write_repository(folder)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +126,9 @@ class Page:
             base64.b64encode(content).decode(),
         )
 
+    def choose_model(self, name: str) -> None:
+        Select(self.find("model")).select_by_visible_text(name)
+
     def answer_with(self, status: int, content_type: str, body: str) -> None:
         """Let the page get this answer from now on instead of the server's."""
         self.browser.execute_script(
@@ -153,7 +166,7 @@ def page(chrome: Chrome, server: RunningServer) -> Iterator[Page]:
 
 def ask(server: RunningServer, content: bytes) -> dict[str, Any]:
     """Return the server's own answer."""
-    answer = httpx.post(f"{server.url}/v1/models/{MODEL}/classify", content=content, timeout=60)
+    answer = httpx.post(f"{server.url}/v1/classify", content=content, timeout=60)
     body: dict[str, Any] = answer.json()
     return body
 
@@ -204,7 +217,9 @@ def test_chosen_video_is_answered(page: Page, tmp_path: Path) -> None:
     fills = [fill.rect["width"] for fill in page.browser.find_elements(By.CSS_SELECTOR, ".bar span")]
     shares = [fill / width for fill, width in zip(fills, widths, strict=True)]
     assert shares == pytest.approx([p["score"] for p in body["predictions"]], abs=0.01)
-    assert page.text("status").startswith(f"{bars(body)[0][0]} ({bars(body)[0][1]}), says {MODEL} version 1 after ")
+    assert page.text("status").startswith(
+        f"{bars(body)[0][0]} ({bars(body)[0][1]}), says {CLASSIFIER} version 1 after "
+    )
 
     media, shown = body["media"], page.facts("media")
     assert [shown["kind"], shown["format"], shown["codec"]] == ["video", "mp4", "h264"]
@@ -250,13 +265,16 @@ def test_text_file_shows_the_problem_and_the_next_file_works(page: Page, tmp_pat
     assert page.complaints() == []
 
 
-def test_models_are_offered_with_the_default_chosen(page: Page) -> None:
+def test_models_are_offered_with_the_default_classifier_chosen(page: Page) -> None:
     models = httpx.get(f"{page.server.url}/v1/models").json()["models"]
+    assert {model["name"] for model in models if model["default"]} == {CLASSIFIER, SEGMENTER}
     select = Select(page.find("model"))
     assert [option.text for option in select.options] == [model["name"] for model in models]
-    (default,) = (model for model in models if model["default"])
-    assert select.first_selected_option.text == default["name"]
-    assert f"{default['num_classes']} classes" in page.text("model-facts")
+    assert select.first_selected_option.text == CLASSIFIER
+    input_size = f"8{TIMES}96{TIMES}96{TIMES}3"
+    assert page.text("model-facts") == f"video classification, 11 classes, input {input_size}, on onnxruntime-cpu"
+    page.choose_model(SEGMENTER)
+    assert page.text("model-facts") == "image segmentation, 4 classes, input any size, on onnxruntime-cpu"
 
 
 def test_every_part_of_an_answer_is_shown(page: Page) -> None:
