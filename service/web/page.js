@@ -3,6 +3,8 @@
 
 const SEGMENTATION = "image_segmentation";
 const TOP_K = 5;
+// One mask a second is what the server makes of a video unless told otherwise, and it takes a limited number of them.
+const SEGMENTED_SECONDS = 60;
 const RETRY_MILLISECONDS = 2000;
 const TIMING_PARTS = ["receive", "decode", "queue", "inference"];
 
@@ -10,7 +12,6 @@ const byId = (id) => document.getElementById(id);
 
 let models = [];
 let chosenFile = null;
-let previewUrl = null;
 let running = null;
 
 // ---------------------------------------------------------------------------------------------- elements and numbers
@@ -104,24 +105,39 @@ async function ask() {
     showWaiting("Waiting for the server's list of models…");
     return;
   }
-  const model = byId("model").value;
+  const { name, task } = chosenModel();
+  const [send, show] = task === SEGMENTATION ? [segment, showSegmentation] : [classify, showClassification];
   const control = (running = new AbortController());
-  showWaiting(`Waiting for ${model}…`);
-  const outcome = await classify(model, chosenFile, control.signal);
+  showWaiting(`Waiting for ${name}…`);
+  const outcome = await send(`v1/models/${encodeURIComponent(name)}`, chosenFile, control.signal);
   if (control.signal.aborted) return;
   byId("answer").setAttribute("aria-busy", "false");
   if (outcome.problem !== undefined) showProblem(outcome.problem);
-  else showResult(outcome.answer);
+  else show(outcome.answer);
+}
+
+function classify(path, file, signal) {
+  return post(`${path}/classify?top_k=${TOP_K}`, file, signal, (response) => response.json());
+}
+
+// No one answer has both the classes and the picture. They are asked for one after the other, so that the times in the
+// first are those of a request that has the server to itself.
+async function segment(path, file, signal) {
+  const query = `${path}/segment?end=${SEGMENTED_SECONDS}`;
+  const classes = await post(`${query}&output=rle`, file, signal, (response) => response.json());
+  if (classes.problem !== undefined) return classes;
+  const overlay = await post(`${query}&output=overlay`, file, signal, (response) => response.blob());
+  if (overlay.problem !== undefined) return overlay;
+  return { answer: { ...classes.answer, overlay: overlay.answer } };
 }
 
 // Returns {answer} or {problem}.
-async function classify(model, file, signal) {
+async function post(path, file, signal, read) {
   const form = new FormData();
   form.append("file", file);
-  const path = `v1/models/${encodeURIComponent(model)}/classify?top_k=${TOP_K}`;
   try {
     const response = await fetch(path, { method: "POST", body: form, signal });
-    return response.ok ? { answer: await response.json() } : { problem: await readProblem(response) };
+    return response.ok ? { answer: await read(response) } : { problem: await readProblem(response) };
   } catch {
     const detail =
       "The server cannot be reached, it closed the connection (a file over its limit is refused unread), " +
@@ -147,31 +163,43 @@ const describeProblem = ({ title, detail }) => `${title}: ${detail}`;
 
 // ------------------------------------------------------------------------------------------------------------ showing
 
-function showPreview(file) {
-  if (previewUrl !== null) URL.revokeObjectURL(previewUrl);
-  previewUrl = URL.createObjectURL(file);
-  const isPicture = file.type.startsWith("image/");
+// Shows a picture or a video in place of what was there, and returns its element.
+function showMedia(place, blob, description) {
+  const isPicture = blob.type.startsWith("image/");
   const media = document.createElement(isPicture ? "img" : "video");
+  if (isPicture) {
+    media.alt = `${description} picture`;
+  } else {
+    media.setAttribute("aria-label", `${description} video`);
+    media.controls = media.muted = media.playsInline = true;
+  }
+  media.src = URL.createObjectURL(blob);
+  clearMedia(place);
+  place.append(media);
+  return media;
+}
+
+function clearMedia(place) {
+  // The browser keeps a file until its URL is given back.
+  for (const media of place.children) URL.revokeObjectURL(media.src);
+  place.replaceChildren();
+}
+
+function showPreview(file) {
+  const media = showMedia(byId("preview-media"), file, "The chosen");
   const note = byId("preview-note");
   const showNote = () => {
     // A file that has been replaced meanwhile has no say.
     if (!media.isConnected) return;
-    note.textContent = `This browser cannot ${isPicture ? "show" : "play"} the file; the server may be able to read it.`;
+    const verb = media instanceof HTMLImageElement ? "show" : "play";
+    note.textContent = `This browser cannot ${verb} the file; the server may be able to read it.`;
     note.hidden = false;
     media.hidden = true;
   };
   note.hidden = true;
   media.addEventListener("error", showNote);
-  if (isPicture) {
-    media.alt = "The chosen picture";
-  } else {
-    media.setAttribute("aria-label", "The chosen video");
-    media.controls = media.muted = media.playsInline = true;
-    // Sound alone plays without an error.
-    media.addEventListener("loadedmetadata", () => media.videoWidth === 0 && showNote());
-  }
-  media.src = previewUrl;
-  byId("preview-media").replaceChildren(media);
+  // Sound alone plays without an error.
+  media.addEventListener("loadedmetadata", () => media.videoWidth === 0 && showNote());
   byId("preview-caption").textContent = `${file.name}, ${fileSize(file.size)}`;
   byId("preview").hidden = false;
 }
@@ -181,6 +209,7 @@ function showWaiting(text) {
   byId("status").textContent = text;
   byId("problem").hidden = true;
   byId("result").hidden = true;
+  clearMedia(byId("overlay"));
 }
 
 function showProblem({ title, detail }) {
@@ -190,15 +219,31 @@ function showProblem({ title, detail }) {
   byId("problem").hidden = false;
 }
 
-function showResult(answer) {
+function showClassification(answer) {
   const [best] = answer.predictions;
-  const total = milliseconds(answer.timing_seconds.total);
-  byId("status").textContent =
-    `${best.label} (${percent(best.score)}), says ${answer.model} version ${answer.version} after ${total}.`;
   byId("predictions").replaceChildren(...answer.predictions.map(predictionRow));
+  const rows = mergeCrops(answer.views).map((clip) => clipRow(clip, answer.media.frames));
+  showResult(answer, "predictions", `${best.label} (${percent(best.score)})`, rows);
+}
+
+function showSegmentation(answer) {
+  const classes = mergeMasks(answer.masks);
+  const [largest] = classes;
+  cutLegend(showMedia(byId("overlay"), answer.overlay, "The classes drawn over the"), answer.media.height);
+  byId("classes").replaceChildren(...classes.map(classRow));
+  const rows = answer.media.kind === "video" ? [maskedFramesRow(answer)] : [];
+  showResult(answer, "segmentation", `${largest.label} covers ${percent(largest.share)}`, rows);
+}
+
+// Shows the parts that all answers have, and of the others the named one.
+function showResult(answer, shownPart, summary, frameRows) {
+  const total = milliseconds(answer.timing_seconds.total);
+  byId("status").textContent = `${summary}, says ${answer.model} version ${answer.version} after ${total}.`;
+  for (const part of ["predictions", "segmentation"]) byId(part).hidden = part !== shownPart;
   showTiming(answer.timing_seconds, answer.batch_size);
   byId("media").replaceChildren(...factPairs(mediaFacts(answer.media)));
-  byId("views").replaceChildren(...mergeCrops(answer.views).map((clip) => clipRow(clip, answer.media.frames)));
+  byId("views").replaceChildren(...frameRows);
+  byId("frames").hidden = frameRows.length === 0;
   byId("result").hidden = false;
 }
 
@@ -212,6 +257,37 @@ function predictionRow({ label, score }) {
     element("span", { text: label, className: "label" }),
     element("span", { text: percent(score), className: "score" }),
     element("span", { className: "bar", hiddenFromReaders: true }, fill),
+  );
+}
+
+// The list of classes says what the legend below the picture does, in letters of the page's size.
+function cutLegend(overlay, pictureHeight) {
+  const cut = () => {
+    overlay.style.aspectRatio = `${overlay.videoWidth ?? overlay.naturalWidth} / ${pictureHeight}`;
+  };
+  overlay.addEventListener("load", cut);
+  overlay.addEventListener("loadedmetadata", cut);
+}
+
+// The classes of all frames together, largest first; the frames of a video have one size.
+function mergeMasks(masks) {
+  const classes = new Map();
+  for (const { index, label, color, share } of masks.flatMap((mask) => mask.segments)) {
+    const before = classes.get(index)?.share ?? 0;
+    classes.set(index, { label, color, share: before + share / masks.length });
+  }
+  return [...classes.values()].sort((a, b) => b.share - a.share);
+}
+
+function classRow({ label, color, share }) {
+  const swatch = element("span", { className: "swatch", hiddenFromReaders: true });
+  swatch.style.backgroundColor = `rgb(${color.join(" ")})`;
+  return element(
+    "li",
+    {},
+    swatch,
+    element("span", { text: label, className: "label" }),
+    element("span", { text: percent(share), className: "score" }),
   );
 }
 
@@ -258,7 +334,18 @@ function mergeCrops(views) {
 }
 
 function clipRow({ clip, crops, frames }, frameCount) {
-  const title = `Clip ${clip}, ${crops.length > 1 ? "crops" : "crop"} ${crops.join(", ")}`;
+  return framesRow(`Clip ${clip}, ${crops.length > 1 ? "crops" : "crop"} ${crops.join(", ")}`, frames, frameCount);
+}
+
+function maskedFramesRow({ masks, media }) {
+  return framesRow(
+    `One mask a second, of the first ${SEGMENTED_SECONDS} s at most`,
+    masks.map((mask) => mask.frame),
+    media.frames,
+  );
+}
+
+function framesRow(title, frames, frameCount) {
   const row = element("li", {}, element("p", { text: title }));
   if (frameCount > 1) row.append(frameStrip(frames, frameCount));
   row.append(element("p", { text: frames.join(", "), className: "quiet frames" }));

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -24,7 +25,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from demo.clips import encode_frames, encode_picture, generate_clip, h264
 from demo.shapes import LABELS, render_picture
 from tests import segmenter
-from tests.segmenter import CLASSIFIER
+from tests.media import encode
+from tests.segmenter import CLASSIFIER, COLOURS, PALETTE, quarters
 from tests.server import RunningServer, serving
 
 SEED = 78
@@ -164,9 +166,9 @@ def page(chrome: Chrome, server: RunningServer) -> Iterator[Page]:
     assert hosts == {urlsplit(server.url).netloc}
 
 
-def ask(server: RunningServer, content: bytes) -> dict[str, Any]:
+def ask(server: RunningServer, content: bytes, path: str = "classify") -> dict[str, Any]:
     """Return the server's own answer."""
-    answer = httpx.post(f"{server.url}/v1/classify", content=content, timeout=60)
+    answer = httpx.post(f"{server.url}/v1/{path}", content=content, timeout=60)
     body: dict[str, Any] = answer.json()
     return body
 
@@ -277,6 +279,124 @@ def test_models_are_offered_with_the_default_classifier_chosen(page: Page) -> No
     assert page.text("model-facts") == "image segmentation, 4 classes, input any size, on onnxruntime-cpu"
 
 
+def coloured(*masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the pictures (T, H, W, 3) whose right masks are these."""
+    return COLOURS[np.stack(masks)]
+
+
+# As large as the segmenter sees it, so that not a pixel of its mask is a matter of scaling.
+MASK = quarters(128, 256)
+MASK[MASK == 2] = 3
+PICTURE = encode(coloured(MASK), "image2pipe", "png", pix_fmt="rgb24")
+
+
+def shown_classes(page: Page) -> dict[str, str]:
+    return dict(zip(page.texts("#classes .label"), page.texts("#classes .score"), strict=True))
+
+
+def overlay(page: Page, tag: str) -> WebElement:
+    return page.browser.find_element(By.CSS_SELECTOR, f"#overlay > {tag}")
+
+
+def test_picture_is_shown_with_its_classes(page: Page, tmp_path: Path) -> None:
+    page.choose_model(SEGMENTER)
+    page.choose(tmp_path / "picture.png", PICTURE)
+    page.wait_for("segmentation")
+    assert page.text("status").startswith(f"blue covers 50.0%, says {SEGMENTER} version 1 after ")
+    assert list(shown_classes(page).items()) == [("blue", "50.0%"), ("black", "25.0%"), ("red", "25.0%")]
+    swatches = page.browser.find_elements(By.CSS_SELECTOR, "#classes .swatch")
+    colours = [swatch.value_of_css_property("background-color") for swatch in swatches]
+    assert colours == ["rgba({}, {}, {}, 1)".format(*PALETTE[index]) for index in (3, 0, 1)]
+
+    picture = overlay(page, "img")
+    # Without the legend below the picture, which the list stands for.
+    WebDriverWait(page.browser, SECONDS).until(lambda _: picture.size == {"width": 256, "height": 128})
+    assert picture.get_property("naturalWidth") == 256
+    assert picture.get_property("naturalHeight") > 128
+    assert picture.accessible_name == "The classes drawn over the picture"
+    assert page.facts("media")["size"] == f"256 {TIMES} 128"
+    assert list(page.facts("timing")) == ["receive", "decode", "queue", "inference"]
+    assert not page.find("frames").is_displayed()
+    assert not page.find("predictions").is_displayed()
+    assert page.complaints() == []
+
+
+def test_video_is_shown_with_the_classes_of_all_frames(page: Page) -> None:
+    halves = quarters(128, 256) % 2 * 2
+    clip = encode(coloured(*[np.ones_like(halves)] * 4, *[halves] * 4), fps=4)
+    page.choose_model(SEGMENTER)
+    page.drop("clip.mp4", "video/mp4", clip)
+    page.wait_for("segmentation")
+    shares = {label: float(share.rstrip("%")) for label, share in shown_classes(page).items()}
+    assert shares == pytest.approx({"red": 50, "black": 25, "green": 25}, abs=1)
+    assert page.texts("#views .frames") == ["0, 4"]
+    assert page.facts("media")["frames"] == "8"
+
+    video = overlay(page, "video")
+    assert video.get_attribute("controls") is not None
+    assert video.accessible_name == "The classes drawn over the video"
+    WebDriverWait(page.browser, SECONDS).until(lambda _: video.get_property("readyState") > 0)
+    assert video.get_property("videoWidth") == 256
+    assert video.get_property("duration") == pytest.approx(2)
+    page.browser.execute_script("arguments[0].play()", video)
+    WebDriverWait(page.browser, SECONDS).until(lambda _: video.get_property("ended"))
+    assert video.size == {"width": 256, "height": 128}
+    assert page.complaints() == []
+
+
+def test_first_minute_of_a_long_video_is_segmented(page: Page) -> None:
+    page.choose_model(SEGMENTER)
+    page.drop("clip.mp4", "video/mp4", encode(coloured(*[quarters(64, 64)] * 70), fps=1))
+    page.wait_for("segmentation")
+    assert page.texts("#views .frames") == [", ".join(map(str, range(60)))]
+
+
+def test_another_kind_of_model_is_asked_about_the_same_file(page: Page, tmp_path: Path) -> None:
+    page.choose(tmp_path / "picture.jpg", JPEG)
+    page.wait_for("predictions")
+    page.choose_model(SEGMENTER)
+    page.wait_for("segmentation")
+    assert not page.find("predictions").is_displayed()
+    assert shown_classes(page).keys() <= set(segmenter.LABELS)
+    page.choose_model(CLASSIFIER)
+    page.wait_for("predictions")
+    assert not page.find("segmentation").is_displayed()
+    assert shown_bars(page) == bars(ask(page.server, JPEG))
+    assert page.complaints() == []
+
+
+def test_undecodable_picture_shows_the_problem_and_the_next_file_works(page: Page, tmp_path: Path) -> None:
+    cut = PICTURE[:60]
+    page.choose_model(SEGMENTER)
+    page.choose(tmp_path / "cut.png", cut)
+    page.wait_for("problem")
+    problem = ask(page.server, cut, "segment?output=overlay")
+    assert problem["status"] == 422
+    assert (page.text("problem-title"), page.text("problem-detail")) == (problem["title"], problem["detail"])
+    assert not page.find("result").is_displayed()
+    assert [complaint for complaint in page.complaints() if "status of 422" not in complaint] == []
+
+    page.choose(tmp_path / "picture.png", PICTURE)
+    page.wait_for("segmentation")
+    assert not page.find("problem").is_displayed()
+    assert page.complaints() == []
+
+
+def test_missing_overlay_is_a_problem(page: Page) -> None:
+    page.browser.execute_script(
+        """
+        const send = window.fetch;
+        const full = () => new Response(JSON.stringify({title: "Full", detail: "Try later."}), {status: 429});
+        window.fetch = (path, options) => path.includes("output=overlay") ? full() : send(path, options);
+        """
+    )
+    page.choose_model(SEGMENTER)
+    page.drop("picture.png", "image/png", PICTURE)
+    page.wait_for("problem")
+    assert (page.text("problem-title"), page.text("problem-detail")) == ("Full", "Try later.")
+    assert not page.find("result").is_displayed()
+
+
 def test_every_part_of_an_answer_is_shown(page: Page) -> None:
     page.answer_with(200, "application/json", json.dumps(made_up_answer("first")))
     page.drop("clip.webm", "video/webm", b"anything")
@@ -366,10 +486,12 @@ def test_keyboard_reaches_everything_that_can_be_set(page: Page) -> None:
     assert (status.aria_role, status.get_attribute("aria-live")) == ("status", "polite")
 
 
-def test_fits_a_narrow_screen(page: Page, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [CLASSIFIER, SEGMENTER])
+def test_fits_a_narrow_screen(page: Page, tmp_path: Path, model: str) -> None:
     metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
+        page.choose_model(model)
         page.choose(tmp_path / f"{'long_name_' * 12}.mp4", MP4)
         page.wait_for("result")
         assert page.browser.execute_script("return document.documentElement.scrollWidth") == 360
