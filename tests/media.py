@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import struct
 import tempfile
+from collections.abc import Callable, Collection, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from service.manifest import Preprocessing, Sampling, Views
 from service.media.decoding import decode_views
+from service.media.frames import FrameSource, read_frames
 from service.media.types import DecodeLimits, DecodeRequest, DecodeResult
 
 LIMITS = DecodeLimits(max_pixels=4096 * 4096, max_frames=10_000, max_seconds=600, max_streams=8)
@@ -85,12 +89,13 @@ def encode(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     pix_fmt: str = "yuv420p",
+    stamps: Sequence[int] | None = None,
 ) -> bytes:
-    """Return an encoded file of RGB frames, by FFmpeg's names and options."""
+    """Return an encoded file of RGB frames, by FFmpeg's names and options; `stamps` count in units of 1 / fps."""
     with tempfile.TemporaryDirectory() as folder:
         # A real file, because some options (faststart) read it again.
         path = Path(folder) / "clip"
-        _write(path, frames, container, codec, fps, options or {}, container_options or {}, pix_fmt)
+        _write(path, frames, container, codec, fps, options or {}, container_options or {}, pix_fmt, stamps)
         return path.read_bytes()
 
 
@@ -103,6 +108,7 @@ def _write(
     options: dict[str, str],
     container_options: dict[str, str],
     pix_fmt: str,
+    stamps: Sequence[int] | None,
 ) -> None:
     with av.open(str(path), "w", format=container, options=container_options) as output:
         stream = output.add_stream(codec, rate=fps, options=options)
@@ -110,8 +116,11 @@ def _write(
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pix_fmt
         stream.codec_context.thread_count = 1
-        for frame in frames:
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if stamps is not None:
+                frame.pts, frame.time_base = stamps[number], Fraction(1, fps)
+            output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
 
 
@@ -128,3 +137,56 @@ def with_display_matrix(mp4: bytes, a: int, b: int, c: int, d: int) -> bytes:
     # The matrix stands 40 bytes into a version-0 track header, behind the box's own 8 bytes.
     at = mp4.index(b"tkhd") + 4 + 40
     return mp4[:at] + matrix + mp4[at + 36 :]
+
+
+def encode_two_sizes(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], container: str, codec: str, options: dict[str, str]
+) -> bytes:
+    """Return one stream whose picture changes from the size of the `first` frames to that of the `second` ones."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=30, options=options)
+        assert isinstance(stream, VideoStream)
+        for frames, start in ((first, 0), (second, len(first))):
+            encoder = VideoCodecContext.create(codec, "w")
+            encoder.options, encoder.thread_count = options, 1
+            encoder.time_base, encoder.framerate = Fraction(1, 30), Fraction(30)
+            encoder.height, encoder.width, encoder.pix_fmt = *frames.shape[1:3], "yuv420p"
+            if start == 0:
+                stream.height, stream.width, stream.pix_fmt = encoder.height, encoder.width, encoder.pix_fmt
+            pictures = [av.VideoFrame.from_ndarray(pixels, format="rgb24") for pixels in frames]
+            for number, picture in enumerate(pictures, start):
+                picture.pts, picture.time_base = number, Fraction(1, 30)
+            for packet in [packet for picture in [*pictures, None] for packet in encoder.encode(picture)]:
+                packet.stream, packet.time_base = stream, Fraction(1, 30)
+                output.mux(packet)
+    return file.getvalue()
+
+
+def remux(content: bytes, container: str, change: Callable[[int, Any], bool]) -> bytes:
+    """Return the video in another container; `change` may alter packet number i and tells whether it stays."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(content)) as source, av.open(file, "w", format=container) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size and change(number, packet):
+                packet.stream = stream
+                output.mux(packet)
+    return file.getvalue()
+
+
+def keyframes(content: bytes) -> list[int]:
+    """Return the numbers of the packets that the container marks as keyframes, in decoding order."""
+    with av.open(io.BytesIO(content)) as source:
+        return [number for number, packet in enumerate(source.demux(video=0)) if packet.is_keyframe]
+
+
+def pick(content: bytes, wanted: Collection[int]) -> tuple[dict[int, NDArray[np.uint8]], int, int]:
+    """Return the RGB frames that the service gets for `wanted`, how many frames it promises and how many it decoded."""
+
+    def use(source: FrameSource) -> tuple[dict[int, NDArray[np.uint8]], int, int]:
+        frames = [(number, np.asarray(frame.to_ndarray(format="rgb24"))) for number, frame in source.frames(wanted)]
+        assert [number for number, _ in frames] == sorted(set(wanted))
+        return dict(frames), len(source.index.times), source.decoded
+
+    return read_frames(io.BytesIO(content), LIMITS, use)

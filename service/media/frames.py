@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from fractions import Fraction
-from typing import BinaryIO, TypeVar
+from itertools import chain
+from typing import BinaryIO, NoReturn, TypeVar
 
+import av.error
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -13,9 +16,15 @@ from av.video.stream import VideoStream
 
 from service.errors import UndecodableMediaError
 from service.media import orientation
+from service.media.bitstreams.mpeg import ORDERED_BY_TYPE, presentation_order
+from service.media.bitstreams.pictures import CodedPicture, UnknownOrderError, UnknownStructureError
+from service.media.bitstreams.structure import coded_pictures
 from service.media.formats import SNIFF_BYTES, ContainerFormat, sniff
+from service.media.planning import DecodePlanner, Run
 from service.media.probing import FrameIndex, index_frames, open_video, read_packets
 from service.media.types import DecodeLimits
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -26,40 +35,73 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
     """Open an upload and return `use(source)`.
 
     `use` chooses frames by `source.index`, reads them with `source.frames` and must let its exceptions pass: where the
-    packets promised more frames than came out, `use` is called again with an index of those that really exist.
+    frames that come out are not those that the packets promised, `use` is called again with what is known then.
 
     Args:
         file: The upload; any object with read, seek and tell.
         limits: What it may ask of this process.
-        use: Makes the result from the source.
+        use: Makes the result from the source; called three times at most.
 
     Raises:
         UnsupportedMediaError, UndecodableMediaError, MediaLimitError: See service.errors.
     """
     file.seek(0)
     container_format = sniff(file.read(SNIFF_BYTES))
-    is_picture = container_format.kind == "image"
-    turn = orientation.exif_orientation(file, container_format.name) if is_picture else None
+    turn = orientation.exif_orientation(file, container_format.name) if container_format.kind == "image" else None
     size = file.seek(0, 2)
     with open_video(file, container_format, limits) as (container, stream):
-        codec = stream.codec_context
-        packets: Iterable[Packet[VideoStream]]
-        if is_picture:
+        if container_format.kind == "image":
             # Whatever follows the picture stays unread.
-            packets, index = container.demux(stream), SINGLE_FRAME
+            packets: Iterable[Packet[VideoStream]] = container.demux(stream)
+            index, planner, sure = SINGLE_FRAME, None, True
         else:
             packets = read_packets(container, stream, size, limits)
-            index = index_frames(packets, stream, limits)
-        source = FrameSource(container_format, codec, packets, index, turn)
+            index, planner, sure = _index(packets, stream, limits)
+        source = FrameSource(container_format, stream.codec_context, turn, packets, index, planner, sure)
         while True:
             try:
                 return use(source)
-            except _IndexCorrectedError:
-                codec.flush_buffers()
+            except _StartOverError:
+                stream.codec_context.flush_buffers()
 
 
-class _IndexCorrectedError(Exception):
-    """The index of the source has changed: choose frames again."""
+def _index(
+    packets: list[Packet[VideoStream]], stream: VideoStream, limits: DecodeLimits
+) -> tuple[FrameIndex, DecodePlanner | None, bool]:
+    """Return the frames that the packets promise, what plans over them if it can, and whether their number is sure."""
+    decoder = stream.codec_context
+    codec = decoder.codec.canonical_name
+    stamps = [packet.pts for packet in packets]
+    visible = [not packet.is_discard for packet in packets]
+    planner = None
+    sure = True
+    try:
+        pictures = coded_pictures(codec, decoder.extradata or b"", packets)
+        visible = [picture.shown and seen for picture, seen in zip(pictures, visible, strict=True)]
+        order = _presentation_stamps(codec, pictures, packets)
+        planner = DecodePlanner(pictures, order, visible, decoder.reorder_depth > 0)
+    except UnknownStructureError as reason:
+        logger.debug("frames are counted: %s", reason)
+        sure = isinstance(reason, UnknownOrderError)
+    seen_stamps = [stamp for stamp, seen in zip(stamps, visible, strict=True) if seen]
+    return index_frames(seen_stamps, stream, limits), planner, sure
+
+
+def _presentation_stamps(
+    codec: str, pictures: list[CodedPicture], packets: list[Packet[VideoStream]]
+) -> list[int | None]:
+    """Return time stamps that put the frames in the order in which they are shown; the packets carry them then.
+
+    Where the types of the pictures tell the order, the container, which may lack time stamps, is not asked.
+    """
+    if codec in ORDERED_BY_TYPE:
+        for packet, stamp in zip(packets, presentation_order(pictures), strict=True):
+            packet.pts = stamp
+    return [packet.pts for packet in packets]
+
+
+class _StartOverError(Exception):
+    """What the source knew of its frames was wrong: choose again."""
 
 
 class FrameSource:
@@ -68,56 +110,99 @@ class FrameSource:
     Attributes:
         format: Its container.
         codec: Name of its codec.
-        index: The frames that it holds.
         orientation: EXIF orientation of a picture; None for a video, whose frames tell.
+        index: The frames that it holds.
         decoded: Frames that the decoder has put out so far.
     """
 
     def __init__(
         self,
         container_format: ContainerFormat,
-        codec: VideoCodecContext,
+        decoder: VideoCodecContext,
+        turn: int | None,
         packets: Iterable[Packet[VideoStream]],
         index: FrameIndex,
-        turn: int | None,
+        planner: DecodePlanner | None,
+        count_is_sure: bool,
     ) -> None:
         self.format = container_format
-        self.codec = codec.codec.canonical_name
-        self.index = index
+        self.codec = decoder.codec.canonical_name
         self.orientation = turn
+        self.index = index
         self.decoded = 0
-        self._decoder = codec
+        self._decoder = decoder
         self._packets = packets
+        self._planner = planner
+        self._count_is_sure = count_is_sure
         self._corrected = False
 
     def frames(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Yield the frames with the numbers `wanted` and their numbers, in ascending order; at least one is wanted.
 
+        Numbers count the frames that come out when everything is decoded. The time stamps of the frames say nothing:
+        `index` has the times.
+
         Raises:
             UndecodableMediaError: The decoder refuses, or no frame comes out.
         """
+        if self._planner is None:
+            yield from self._counted(wanted)
+            return
+        try:
+            for run in self._planner.plan(wanted):
+                yield from self._planned(run, self._planner.numbers, wanted)
+        except av.error.FFmpegError:
+            self._distrust()
+
+    def _planned(self, run: Run, numbers: dict[int, int], wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode one run; a frame is what its time stamp says only if all frames of the run come out as promised."""
+        assert isinstance(self._packets, list)
+        expected = iter(run.frames)
+        self._decoder.flush_buffers()
+        for frame in self._decode(self._packets[position] for position in run.packets):
+            if frame.pts is None:
+                self._distrust()
+            elif frame.pts >= run.first_stamp:
+                number = numbers.get(frame.pts)
+                is_no_start = frame.pts == run.first_stamp and not frame.key_frame
+                if number is None or number != next(expected, None) or is_no_start:
+                    self._distrust()
+                if number in wanted:
+                    yield number, frame
+        if next(expected, None) is not None:
+            self._distrust()
+
+    def _distrust(self) -> NoReturn:
+        """Have the caller start over, and count frames from the first one then."""
+        self._planner = None
+        self._count_is_sure = False
+        raise _StartOverError
+
+    def _counted(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode from the first frame on, to the last wanted one or, if their number is in doubt, to the end."""
         last = max(wanted)
         count = 0
-        for frame in self._decode():
-            self.decoded += 1
+        for frame in self._decode(self._packets):
             if count in wanted:
                 yield count, frame
             count += 1
-            if count > last:
+            if count > last and self._count_is_sure:
                 return
-        self._correct(count)
+        if count < len(self.index.times):
+            self._correct(count)
 
-    def _decode(self) -> Iterator[VideoFrame]:
-        for packet in self._packets:
-            yield from self._decoder.decode(packet)
-        yield from self._decoder.decode(None)
+    def _decode(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
+        for packet in chain(packets, [None]):
+            for frame in self._decoder.decode(packet):
+                self.decoded += 1
+                yield frame
 
-    def _correct(self, count: int) -> None:
+    def _correct(self, count: int) -> NoReturn:
         """Keep the first `count` frames, which have proved to exist, and have the caller choose again."""
         if count == 0:
             raise UndecodableMediaError("none of the upload's frames can be decoded")
         if self._corrected:
             raise UndecodableMediaError("the upload's frames cannot be decoded the same way twice")
-        self._corrected = True
+        self._corrected = self._count_is_sure = True
         self.index = FrameIndex(self.index.times[:count], self.index.fps, self.index.duration)
-        raise _IndexCorrectedError
+        raise _StartOverError

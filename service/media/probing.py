@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -159,14 +159,13 @@ def read_packets(
     return packets
 
 
-def index_frames(packets: Iterable[Packet[VideoStream]], stream: VideoStream, limits: DecodeLimits) -> FrameIndex:
-    """Return the frames that the packets of `stream` promise.
+def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLimits) -> FrameIndex:
+    """Return the frames of `stream` whose packets have the time stamps `stamps`.
 
     Raises:
         UndecodableMediaError: None.
         MediaLimitError: Too many seconds.
     """
-    stamps = [packet.pts for packet in packets if not packet.is_discard]
     if not stamps:
         raise UndecodableMediaError("the upload holds no video frames")
     fps = stream.average_rate or stream.guessed_rate

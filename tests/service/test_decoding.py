@@ -76,12 +76,6 @@ def test_views_equal_decoding_everything_and_picking(content: bytes, request_nam
     assert np.array_equal(pixels, expected)
 
 
-def test_decoding_stops_behind_the_last_frame_that_is_needed() -> None:
-    result, _ = decode(ENCODINGS["h264, keyframe every 12"], decode_request())
-    last = max(result.views[0].frames)
-    assert result.frames_decoded == last + 1 < len(FRAMES)
-
-
 def test_media_is_described() -> None:
     media = decode(ENCODINGS["h264, B-frames, one keyframe"], decode_request())[0].media
     assert (media.kind, media.format, media.codec) == ("video", "mp4", "h264")
