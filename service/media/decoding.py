@@ -103,7 +103,7 @@ class _ViewMaker:
         output: NDArray[np.uint8],
     ) -> None:
         """Convert, turn, resize and crop one decoded frame into every view that shows it."""
-        resized = prepare_frame(frame, self.turn, self.request)
+        resized = prepare_frame(self.source, frame, self.turn, self.request)
         rule = self.request.preprocessing
         height, width = rule.crop
         for number, crop in enumerate(crops):
@@ -113,7 +113,7 @@ class _ViewMaker:
                 output[clip * len(crops) + number, position] = cropped
 
 
-def prepare_frame(frame: VideoFrame, turn: int, request: DecodeRequest) -> NDArray[np.uint8]:
+def prepare_frame(source: FrameSource, frame: VideoFrame, turn: int, request: DecodeRequest) -> NDArray[np.uint8]:
     """Return a decoded frame as upright RGB (H, W, 3), resized as the model's papers do.
 
     Raises:
@@ -126,4 +126,4 @@ def prepare_frame(frame: VideoFrame, turn: int, request: DecodeRequest) -> NDArr
             f"{frame.width}x{frame.height} is too narrow: resized for the model it would have {height * width} pixels, "
             f"the limit is {request.limits.max_pixels}"
         )
-    return resize(upright_rgb(frame, turn), request.preprocessing)
+    return resize(upright_rgb(source, frame, turn), request.preprocessing)

@@ -35,9 +35,6 @@ def describe(source: FrameSource, frame: VideoFrame, turn: int) -> MediaInfo:
     )
 
 
-def upright_rgb(frame: VideoFrame, turn: int) -> NDArray[np.uint8]:
-    """Return a frame's pixels as a viewer shows them, uint8 RGB (H, W, 3).
-
-    Grey, palette and 16-bit pixels become 8-bit RGB. Transparency is dropped, as the authors' loaders drop it.
-    """
-    return orientation.upright(np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8), turn)
+def upright_rgb(source: FrameSource, frame: VideoFrame, turn: int) -> NDArray[np.uint8]:
+    """Return a frame's pixels as a viewer shows them, uint8 RGB (H, W, 3)."""
+    return orientation.upright(source.rgb(frame), turn)

@@ -9,10 +9,13 @@ from itertools import chain
 from typing import BinaryIO, NoReturn, TypeVar
 
 import av.error
+import numpy as np
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from service.errors import UndecodableMediaError
 from service.media import orientation
@@ -131,6 +134,7 @@ class FrameSource:
         self.index = index
         self.decoded = 0
         self._decoder = decoder
+        self._converter = VideoReformatter()
         self._packets = packets
         self._planner = planner
         self._count_is_sure = count_is_sure
@@ -145,14 +149,24 @@ class FrameSource:
         Raises:
             UndecodableMediaError: The decoder refuses, or no frame comes out.
         """
+        chosen = frozenset(wanted)
         if self._planner is None:
-            yield from self._counted(wanted)
+            yield from self._counted(chosen)
             return
         try:
-            for run in self._planner.plan(wanted):
-                yield from self._planned(run, self._planner.numbers, wanted)
+            for run in self._planner.plan(chosen):
+                yield from self._planned(run, self._planner.numbers, chosen)
         except av.error.FFmpegError:
             self._distrust()
+
+    def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Return the pixels (H, W, 3) of a frame, in the colours that its tags ask for.
+
+        Grey, palette and 16-bit pixels become 8-bit RGB. Transparency is dropped, as the authors' loaders drop it.
+        """
+        # One converter for all frames: to set one up costs more than a small picture. No threads: one core a worker.
+        converted = self._converter.reformat(frame, format="rgb24", threads=1)
+        return np.asarray(converted.to_ndarray(), dtype=np.uint8)
 
     def _planned(self, run: Run, numbers: dict[int, int], wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode one run; a frame is what its time stamp says only if all frames of the run come out as promised."""
@@ -178,7 +192,7 @@ class FrameSource:
         self._count_is_sure = False
         raise _StartOverError
 
-    def _counted(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
+    def _counted(self, wanted: frozenset[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the first frame on, to the last wanted one or, if their number is in doubt, to the end."""
         last = max(wanted)
         count = 0

@@ -83,7 +83,7 @@ class _PictureMaker:
                 size = whole_size(media.height, media.width, request.preprocessing, request.short_side)
                 pictures, originals = self._arrays(len(numbers), size, (media.height, media.width))
             # A video whose frames change their size is answered at the size of the first one.
-            original = resize_bilinear(upright_rgb(frame, turn), (media.height, media.width))
+            original = resize_bilinear(upright_rgb(self.source, frame, turn), (media.height, media.width))
             pictures[position] = align(resize_bilinear(original, size), request.preprocessing)
             if originals is not None:
                 originals[position] = original

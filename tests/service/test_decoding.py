@@ -91,6 +91,13 @@ def test_start_and_end_select_a_part() -> None:
         decode(ENCODINGS["h264, all intra"], decode_request(start=9.0))
 
 
+def test_part_far_into_a_clip_is_decoded_from_the_keyframe_before_it() -> None:
+    result, _ = decode(ENCODINGS["h264, keyframe every 12"], decode_request(start=2.0, target_fps=None, rate=1))
+    # Frames 60 to 74 are there, and the clip takes 8 in the middle; a keyframe lies less than 12 before any frame.
+    assert result.views[0].frames == tuple(range(63, 71))
+    assert result.frames_decoded < 8 + 12
+
+
 # np.rot90 turns counter-clockwise.
 @pytest.mark.parametrize(("clockwise", "turns"), [(0, 0), (90, -1), (180, 2), (270, 1)])
 def test_display_matrix_turns_the_video(clockwise: int, turns: int) -> None:
@@ -207,6 +214,27 @@ def test_mp4_cut_short_is_refused(share: float, flags: str) -> None:
     whole = encode(FRAMES, container_options={"movflags": flags} if flags else None)
     with pytest.raises(UndecodableMediaError):
         decode(whole[: int(len(whole) * share)], decode_request())
+
+
+def test_upload_whose_frames_share_their_bytes_is_refused() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 256, 256, 3), np.uint8)
+    content = bytearray(encode(noise, "mov", "mjpeg", pix_fmt="yuvj420p"))
+
+    def number(at: int, value: int) -> None:
+        content[at : at + 4] = value.to_bytes(4, "big")
+
+    # A chunk for each of the 40 frames, all of them at the place of the first one and a quarter of the file long.
+    number(content.index(b"stsz") + 8, len(content) // 4)
+    number(content.index(b"stsc") + 16, 1)
+    chunks = content.index(b"stco") + 8
+    assert content[chunks : chunks + 4] == b"\0\0\0\1"
+    number(chunks, 40)
+    content[chunks + 8 : chunks + 8] = bytes(content[chunks + 4 : chunks + 8]) * 39
+    for box in (b"stco", b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        at = content.index(box) - 4
+        number(at, int.from_bytes(content[at : at + 4], "big") + 4 * 39)
+    with pytest.raises(MediaLimitError, match="its frames repeat them"):
+        decode(bytes(content), decode_request())
 
 
 def test_damaged_data_is_refused_or_concealed_but_never_crashes() -> None:

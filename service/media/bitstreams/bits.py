@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from service.media.bitstreams.pictures import UnknownStructureError
 
 MAX_UNITS = 4096  # In one packet; slices of an 8K picture are far fewer.
@@ -47,33 +45,35 @@ class BitReader:
         return (value + 1) // 2 if value % 2 else -value // 2
 
 
-def nal_units(data: bytes, length_size: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of each NAL unit: with lengths of `length_size` bytes before them, or start codes if 0.
+def nal_units(data: bytes, length_size: int) -> list[tuple[int, int]]:
+    """Return (start, end) of each NAL unit: with lengths of `length_size` bytes before them, or start codes if 0.
 
     Raises:
         UnknownStructureError: A length points beyond the end, or there are too many.
     """
     spans = _after_lengths(data, length_size) if length_size else _after_start_codes(data)
-    for number, (start, end) in enumerate(spans):
-        if number == MAX_UNITS:
-            raise UnknownStructureError("too many NAL units in one packet")
-        if start < end:
-            yield start, end
+    if len(spans) > MAX_UNITS:
+        raise UnknownStructureError("too many NAL units in one packet")
+    return [(start, end) for start, end in spans if start < end]
 
 
-def _after_lengths(data: bytes, length_size: int) -> Iterator[tuple[int, int]]:
+def _after_lengths(data: bytes, length_size: int) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
     at = 0
-    while at < len(data):
+    while at < len(data) and len(spans) <= MAX_UNITS:
         start = at + length_size
         at = start + int.from_bytes(data[at:start], "big")
         if at > len(data):
             raise UnknownStructureError("a NAL unit is longer than its packet")
-        yield start, at
+        spans.append((start, at))
+    return spans
 
 
-def _after_start_codes(data: bytes) -> Iterator[tuple[int, int]]:
+def _after_start_codes(data: bytes) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
     code = data.find(b"\0\0\1")
-    while code >= 0:
+    while code >= 0 and len(spans) <= MAX_UNITS:
         following = data.find(b"\0\0\1", code + 3)
-        yield code + 3, following if following >= 0 else len(data)
+        spans.append((code + 3, following if following >= 0 else len(data)))
         code = following
+    return spans

@@ -60,16 +60,17 @@ class _Reader:
         self._sets = ParameterSets(outside)
         self._sps_bytes: bytes | None = None
         self._sps: _SequenceParameters | None = None
+        self._frames_only = False
         for unit in outside:
             self._learn(unit)
 
     def read(self, data: bytes) -> CodedPicture:
-        headers = set()
+        headers: set[bytes] = set()
         coded = idr = recovers = referenced = False
         for start, end in nal_units(data, self._length_size):
             kind = data[start] & 31
             if kind in (SLICE, IDR_SLICE):
-                if not coded:
+                if not (coded or self._frames_only):
                     self._refuse_field(data[start + 1 : start + 33])
                 coded = True
                 idr |= kind == IDR_SLICE
@@ -94,13 +95,12 @@ class _Reader:
             raise UnknownStructureError("more than one sequence")
         if self._sps is None:
             self._sps_bytes, self._sps = trimmed, _SequenceParameters.read(trimmed[1:])
+            self._frames_only = self._sps.frames_only
 
     def _refuse_field(self, header: bytes) -> None:
         """Refuse a slice that is one field of a frame (clause 7.3.3): two packets would make one frame."""
         if self._sps is None:
             raise UnknownStructureError("a slice before its parameter sets")
-        if self._sps.frames_only:
-            return
         bits = BitReader(header)
         for _ in range(3):  # first macroblock, slice type, picture parameter set
             bits.golomb()

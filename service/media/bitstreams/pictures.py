@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class UnknownStructureError(Exception):
@@ -13,8 +13,7 @@ class UnknownOrderError(UnknownStructureError):
     """The order in which the frames are shown cannot be told without decoding them, though their number can."""
 
 
-@dataclass(frozen=True, slots=True)
-class CodedPicture:
+class CodedPicture(NamedTuple):
     """What one packet is to the others of its stream.
 
     Attributes:
@@ -46,6 +45,8 @@ class ParameterSets:
         Raises:
             UnknownStructureError: They differ from those before.
         """
+        if not headers and self._inside is not None:
+            return not self._inside
         own = headers - self._outside
         if self._inside is None:
             self._inside = own
