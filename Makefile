@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-slow test-docker lint format type serve export loadtest train-demo evaluate-demo clean
+.PHONY: help demo install test test-slow test-docker lint format type serve export loadtest bench train-demo evaluate-demo clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,10 @@ export: install ## export NAME (make export NAME=uniformer_s_16x4_k400 CHECKPOIN
 
 loadtest: install ## headless Locust against a server of its own (USERS=8 DURATION=20s)
 	scripts/loadtest.sh
+
+bench: install ## measure decoding against a full decode, seeking and torchcodec
+	$(PIP) install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m bench.decoding
 
 train-demo: install ## train the demo network from its seed and export it
 	$(BIN)/python -m demo.train

@@ -1,0 +1,242 @@
+"""Decode the frames that models sample from ten-second clips: the service, a full decode, seeking, torchcodec.
+
+Every contestant starts from the bytes of the file in memory, uses one thread and ends with the wanted frames as RGB.
+`python -m bench.decoding`, or `make bench`, prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from bench.ffmpeg import restart_with_ffmpeg
+from service.manifest import Sampling
+from service.media.frames import FrameSource, read_frames
+from service.media.sampling import clip_indices
+from service.media.types import DecodeLimits
+
+FPS, SECONDS, HEIGHT, WIDTH = 30, 10, 256, 340
+COUNT = FPS * SECONDS
+LIMITS = DecodeLimits(max_pixels=1 << 24, max_frames=10_000, max_seconds=600, max_streams=8)
+Frames = dict[int, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An encoder by FFmpeg's name, with its options."""
+
+    container: str
+    codec: str
+    options: dict[str, str]
+
+
+ENCODINGS = {
+    "H.264, encoder's defaults (keyint 250)": Encoding("mp4", "libx264", {}),
+    "H.264, keyint 250, no B-frames": Encoding("mp4", "libx264", {"bf": "0"}),
+    "H.264, keyint 48": Encoding("mp4", "libx264", {"g": "48"}),
+    "H.264, keyint 48, no B-frames": Encoding("mp4", "libx264", {"g": "48", "bf": "0"}),
+    "HEVC, encoder's defaults": Encoding("mp4", "libx265", {"x265-params": "log-level=none"}),
+    "VP9, keyint 128": Encoding("webm", "libvpx-vp9", {"g": "128", "deadline": "good", "cpu-used": "4", "b:v": "400k"}),
+}
+
+
+def samplings() -> dict[str, list[int]]:
+    """Return the frame numbers, sorted and without repetition, that some protocols take from a clip."""
+
+    def taken(rule: Sampling, clips: int) -> list[int]:
+        numbers = (clip_indices(rule, COUNT, Fraction(FPS), clip, clips) for clip in range(clips))
+        return sorted({number for clip in numbers for number in clip})
+
+    dense = Sampling(kind="dense", num_frames=16, rate=4, target_fps=FPS)
+    segments = Sampling(kind="segments_middle", num_frames=16)
+    uniform = Sampling(kind="segments_middle", num_frames=64)
+    return {
+        "dense 16x4": taken(dense, 1),
+        "dense 16x4, 5 clips": taken(dense, 5),
+        "16 segments": taken(segments, 1),
+        "64 frames": taken(uniform, 1),
+    }
+
+
+def make_clip(encoding: Encoding) -> bytes:
+    """Return a clip in which a camera pans over a textured scene, discs move and the sensor is noisy."""
+    rng = np.random.default_rng(20)
+    scene = np.zeros((2 * HEIGHT, 3 * WIDTH, 3), np.float32)
+    for scale in (4, 16, 64):
+        grain = rng.random((2 * HEIGHT // scale + 1, 3 * WIDTH // scale + 1, 3), np.float32) - 0.5
+        scene += cv2.resize(grain, (3 * WIDTH, 2 * HEIGHT), interpolation=cv2.INTER_CUBIC) * 20 * scale**0.5
+    discs = rng.random((6, 6))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip"
+        with av.open(str(path), "w", format=encoding.container) as output:
+            stream = output.add_stream(encoding.codec, rate=FPS, options=encoding.options)
+            assert isinstance(stream, VideoStream)
+            stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+            for number in range(COUNT):
+                left = int(WIDTH * (1 + 0.9 * np.sin(number / 60)))
+                top = int(HEIGHT * (0.5 + 0.4 * np.sin(number / 45)))
+                picture = scene[top : top + HEIGHT, left : left + WIDTH] + 120
+                for x, y, dx, dy, size, shade in discs:
+                    at = (int((x + dx * number / 90) % 1 * WIDTH), int((y + dy * number / 90) % 1 * HEIGHT))
+                    cv2.circle(picture, at, int(10 + 30 * size), (255 * shade, 255 * x, 255 * y), -1)
+                picture = picture + rng.normal(0, 2, picture.shape).astype(np.float32)
+                pixels = np.clip(picture, 0, 255).astype(np.uint8)
+                output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            output.mux(stream.encode(None))
+        return path.read_bytes()
+
+
+def planned(content: bytes, wanted: Sequence[int]) -> tuple[Frames, int]:
+    """Decode as the service does; return the frames and how many the decoder put out."""
+
+    def use(source: FrameSource) -> tuple[Frames, int]:
+        frames = {number: source.rgb(frame) for number, frame in source.frames(set(wanted))}
+        return frames, source.decoded
+
+    return read_frames(io.BytesIO(content), LIMITS, use)
+
+
+def full(content: bytes, wanted: Sequence[int]) -> tuple[Frames, int]:
+    """Decode everything; convert only what is wanted."""
+    chosen = set(wanted)
+    with av.open(io.BytesIO(content), "r") as container:
+        stream = one_threaded(container.streams.video[0])
+        frames: Frames = {}
+        for number, frame in enumerate(container.decode(stream)):
+            if number in chosen:
+                frames[number] = rgb(frame)
+        return frames, COUNT
+
+
+def seeking(content: bytes, wanted: Sequence[int]) -> tuple[Frames, int]:
+    """Seek to the keyframe before each wanted frame and decode up to it."""
+    frames: Frames = {}
+    decoded = 0
+    with av.open(io.BytesIO(content), "r") as container:
+        stream = one_threaded(container.streams.video[0])
+        assert stream.time_base is not None
+        for number in wanted:
+            # Half a frame of slack: some containers round time stamps.
+            stamp = Fraction(number, FPS) / stream.time_base
+            slack = Fraction(1, 2 * FPS) / stream.time_base
+            container.seek(round(stamp), stream=stream)
+            for frame in container.decode(stream):
+                decoded += 1
+                assert frame.pts is not None
+                if frame.pts + slack > stamp:
+                    frames[number] = rgb(frame)
+                    break
+    return frames, decoded
+
+
+def torchcodec_in(mode: str) -> Callable[[bytes, Sequence[int]], tuple[Frames, int]]:
+    """Return the contestant that asks torchcodec for all frames at once, in one of its seek modes."""
+    from torchcodec.decoders import VideoDecoder
+
+    def torchcodec(content: bytes, wanted: Sequence[int]) -> tuple[Frames, int]:
+        decoder = VideoDecoder(content, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode=mode)
+        batch = decoder.get_frames_at(list(wanted)).data.numpy()
+        return dict(zip(wanted, batch, strict=True)), 0
+
+    return torchcodec
+
+
+def one_threaded(stream: VideoStream) -> VideoStream:
+    """Return the stream, set to decode in the calling thread."""
+    stream.codec_context.thread_count = 1
+    stream.codec_context.thread_type = "NONE"
+    return stream
+
+
+def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """Return the pixels of a frame, (H, W, 3)."""
+    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+
+
+def contestants() -> dict[str, Callable[[bytes, Sequence[int]], tuple[Frames, int]]]:
+    """Return those that run here; what does not is named on the error stream."""
+    entries: dict[str, Callable[[bytes, Sequence[int]], tuple[Frames, int]]] = {
+        "service": planned,
+        "full decode": full,
+        "seeking": seeking,
+    }
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        entries["torchcodec, exact"] = torchcodec_in("exact")
+        entries["torchcodec, approximate"] = torchcodec_in("approximate")
+    except (ImportError, OSError, RuntimeError) as error:
+        print(f"torchcodec does not run here: {str(error).splitlines()[0]}", file=sys.stderr)
+    return entries
+
+
+def least_seconds(
+    runners: dict[str, Callable[[bytes, Sequence[int]], tuple[Frames, int]]],
+    content: bytes,
+    wanted: Sequence[int],
+    rounds: int,
+) -> dict[str, float]:
+    """Return the least processor seconds of each, taking turns so that a busy machine hits all alike."""
+    seconds = dict.fromkeys(runners, float("inf"))
+    for _ in range(rounds):
+        for name, run in runners.items():
+            start = time.process_time()
+            run(content, wanted)
+            seconds[name] = min(seconds[name], time.process_time() - start)
+    return seconds
+
+
+def check(runner: Callable[[bytes, Sequence[int]], tuple[Frames, int]], content: bytes, wanted: Sequence[int]) -> None:
+    """Make sure that the service's frames are those of the full decode."""
+    expected, _ = full(content, wanted)
+    frames, _ = runner(content, wanted)
+    assert all(np.array_equal(frames[number], expected[number]) for number in wanted)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Measure decoding: the service against a full decode and others.")
+    parser.add_argument("--rounds", type=int, default=7, help="times that each contestant runs; the least time counts")
+    rounds = parser.parse_args().rounds
+    restart_with_ffmpeg()
+    runners = contestants()
+    others = [name for name in runners if name != "service"]
+    print(f"{COUNT} frames of {WIDTH}x{HEIGHT}; one thread; least of {rounds} rounds; {os.uname().machine}\n")
+    print(
+        "| encoding | sampling | frames wanted | decoded per wanted | of full | by seeking | service, ms | service / "
+        + " | service / ".join(others)
+        + " |"
+    )
+    print("|" + " --- |" * (7 + len(others)))
+    for name, encoding in ENCODINGS.items():
+        content = make_clip(encoding)
+        for sampling, wanted in samplings().items():
+            check(planned, content, wanted)
+            decoded = planned(content, wanted)[1]
+            sought = seeking(content, wanted)[1]
+            seconds = least_seconds(runners, content, wanted, rounds)
+            ratios = " | ".join(f"{seconds['service'] / seconds[other]:.2f}" for other in others)
+            print(
+                f"| {name} | {sampling} | {len(wanted)} | {decoded / len(wanted):.2f} | {decoded / COUNT:.2f} "
+                f"| {sought / len(wanted):.1f} | {seconds['service'] * 1000:.1f} | {ratios} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
