@@ -35,8 +35,8 @@ def read_pictures(extradata: bytes, packets: Iterable[bytes]) -> Iterator[CodedP
 
 def _configuration(extradata: bytes) -> tuple[int, frozenset[bytes]]:
     """Return the bytes of a NAL length (0: start codes) and the parameter sets (ISO/IEC 14496-15, clause 5.3.3)."""
-    if extradata[:1] != b"\1":
-        return 0, frozenset(_trimmed(extradata, *span) for span in nal_units(extradata, 0))
+    if extradata[:1] != b"\1" or len(extradata) < 7:
+        return 0, _parameter_sets(_trimmed(extradata, *span) for span in nal_units(extradata, 0))
     units = []
     at = 5
     # The number of sequence parameter sets has three reserved bits before it, that of picture parameter sets none.
@@ -47,7 +47,11 @@ def _configuration(extradata: bytes) -> tuple[int, frozenset[bytes]]:
             end = at + 2 + int.from_bytes(extradata[at : at + 2], "big")
             units.append(_trimmed(extradata, at + 2, end))
             at = end
-    return (extradata[4] & 3) + 1, frozenset(units)
+    return (extradata[4] & 3) + 1, _parameter_sets(units)
+
+
+def _parameter_sets(units: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset(unit for unit in units if unit and unit[0] & 31 in (SPS, PPS))
 
 
 def _trimmed(data: bytes, start: int, end: int) -> bytes:

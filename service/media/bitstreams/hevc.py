@@ -36,9 +36,8 @@ def read_pictures(extradata: bytes, packets: Iterable[bytes]) -> Iterator[CodedP
 def _configuration(extradata: bytes) -> tuple[int, frozenset[bytes]]:
     """Return the bytes of a NAL length (0: start codes) and the parameter sets (ISO/IEC 14496-15, clause 8.3.3)."""
     if extradata[:1] != b"\1" or len(extradata) < 23:
-        units = {_trimmed(extradata, *span) for span in nal_units(extradata, 0)}
-        return 0, frozenset(unit for unit in units if _kind(unit) in (VPS, SPS, PPS))
-    found = []
+        return 0, _parameter_sets(_trimmed(extradata, *span) for span in nal_units(extradata, 0))
+    found: list[bytes] = []
     at = 23
     for _ in range(extradata[22]):
         count = int.from_bytes(extradata[at + 1 : at + 3], "big")
@@ -47,7 +46,11 @@ def _configuration(extradata: bytes) -> tuple[int, frozenset[bytes]]:
             end = at + 2 + int.from_bytes(extradata[at : at + 2], "big")
             found.append(_trimmed(extradata, at + 2, end))
             at = end
-    return (extradata[21] & 3) + 1, frozenset(unit for unit in found if unit and _kind(unit) in (VPS, SPS, PPS))
+    return (extradata[21] & 3) + 1, _parameter_sets(found)
+
+
+def _parameter_sets(units: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset(unit for unit in units if unit and _kind(unit) in (VPS, SPS, PPS))
 
 
 def _trimmed(data: bytes, start: int, end: int) -> bytes:
