@@ -187,4 +187,5 @@ def _presentation_times(
     if time_base is None or len(known) < len(stamps):
         step = 1 / (fps or Fraction(25))
         return tuple(i * step for i in range(len(stamps)))
-    return tuple((stamp - known[0]) * time_base for stamp in known)
+    numerator, denominator = time_base.as_integer_ratio()
+    return tuple(Fraction((stamp - known[0]) * numerator, denominator) for stamp in known)

@@ -108,3 +108,12 @@ def test_headers_decide_where_a_decoder_can_begin() -> None:
         sets.complete_in(first)
         with pytest.raises(UnknownStructureError):
             sets.complete_in(second)
+
+
+def test_end_of_a_sequence_in_hevc_is_noticed() -> None:
+    # Behind it a keyframe drops the leading pictures that it would else keep.
+    extradata, packets = packets_of("libx265", "mpegts")
+    assert len(list(read_hevc(extradata, packets))) == len(FRAMES)
+    end_of_sequence = b"\0\0\1" + bytes([36 << 1, 1])
+    with pytest.raises(UnknownStructureError):
+        list(read_hevc(extradata, [packets[0] + end_of_sequence, *packets[1:]]))

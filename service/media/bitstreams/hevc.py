@@ -67,8 +67,10 @@ def _read(data: bytes, length_size: int, sets: ParameterSets) -> tuple[CodedPict
     kind = layer = -1
     for start, end in nal_units(data, length_size):
         unit_kind = (data[start] >> 1) & 63
+        if unit_kind in SEQUENCE_ENDS:
+            raise UnknownStructureError("the sequence ends on the way")
         if end - start < 3 or data[start] & 1 or data[start + 1] >> 3:
-            continue  # a second view or a depth map
+            continue  # empty, or of a second view or a depth map
         if unit_kind <= LAST_PICTURE:
             kind, layer = unit_kind, (data[start + 1] & 7) - 1
             _refuse_splice(kind, data[start + 2])
@@ -76,8 +78,6 @@ def _read(data: bytes, length_size: int, sets: ParameterSets) -> tuple[CodedPict
             unit = _trimmed(data, start, end)
             _refuse_hidden_pictures(unit)
             headers.add(unit)
-        elif unit_kind in SEQUENCE_ENDS:
-            raise UnknownStructureError("the sequence ends on the way")
     if kind < 0:
         raise UnknownStructureError("a packet without a slice")
     complete = sets.complete_in(frozenset(headers))
