@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from service.errors import BadParameterError, InternalError, NotReadyError, QueueFullError
 from service.runtimes.base import OutputName, Runtime
+from service.statistics import ModelStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class _Item:
 class _Batch:
     items: list[_Item]
     frames: NDArray[np.uint8]
+    preparation: float  # seconds that putting it together took
 
 
 class Batcher:
@@ -81,11 +83,15 @@ class Batcher:
         runtime: Runs the batches, in `executor`.
         executor: Threads for the work that must not block the event loop.
         settings: Sizes and delays.
+
+    Attributes:
+        statistics: What was run so far.
     """
 
     def __init__(self, runtime: Runtime, executor: Executor, settings: BatchSettings) -> None:
         self.runtime = runtime
         self.settings = settings
+        self.statistics = ModelStatistics()
         self._executor = executor
         self._queue: deque[_Item] = deque()
         self._arrived = asyncio.Event()
@@ -160,9 +166,10 @@ class Batcher:
         while True:
             await self._places.acquire()
             items = await self._collect()
+            began = perf_counter()
             try:
                 frames = await loop.run_in_executor(self._executor, np.stack, [item.frames for item in items])
-                self._formed.put_nowait(_Batch(items, frames))
+                self._formed.put_nowait(_Batch(items, frames, perf_counter() - began))
             except asyncio.CancelledError:
                 _fail(items, _stopping())
                 raise
@@ -223,10 +230,14 @@ class Batcher:
                 continue
             finally:
                 self._places.release()
+            done = perf_counter()
             for item, row in zip(batch.items, results, strict=True):
                 if not item.future.done():
                     queued = started - item.submitted
                     item.future.set_result(ViewOutput(row, len(batch.items), queued))
+            waited = sum(started - item.submitted for item in batch.items)
+            stages = (batch.preparation, done - started, perf_counter() - done)
+            self.statistics.add_batch(len(batch.items), waited, stages)
 
 
 def _stopping() -> NotReadyError:

@@ -194,3 +194,24 @@ def test_only_views_of_one_shape_that_want_the_same_output_share_a_batch() -> No
         assert runtime.outputs == ["logits", "logits", "mask"]
 
     asyncio.run(scenario())
+
+
+def test_statistics_count_views_batches_and_sizes() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with running(runtime, size=4) as batcher:
+            assert batcher.statistics.last_inference == 0
+            await batcher.submit(np.concatenate([view(i) for i in range(10)]))
+            with pytest.raises(InternalError):
+                await batcher.submit(view(666))
+            statistics = batcher.statistics
+        # Ten views ran as 4 + 4 + 2; the batch that failed is none that ran.
+        assert (statistics.views, statistics.executions) == (10, 3)
+        assert {size: stages.infer.count for size, stages in statistics.batches.items()} == {4: 2, 2: 1}
+        assert (statistics.queue.count, statistics.stages.infer.count) == (10, 10)
+        # Each view counts the whole of its batch.
+        expected = sum(size * stages.infer.seconds for size, stages in statistics.batches.items())
+        assert statistics.stages.infer.seconds == pytest.approx(expected)
+        assert statistics.last_inference > 1_700_000_000_000
+
+    asyncio.run(scenario())
