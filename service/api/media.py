@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Annotated, Any, TypeVar
@@ -10,11 +9,11 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.deadline import deadline
 from service.api.disconnect import run_while_connected
 from service.api.problems import Problem
 from service.api.state import ServerState, server_state
 from service.api.upload import receive_upload
-from service.errors import DeadlineExceededError
 from service.pipeline import Timing
 from service.repository import ManifestT, ServedModel
 
@@ -100,14 +99,9 @@ async def with_upload(
     began = perf_counter()
     state = server_state(request)
     settings = state.settings
-    try:
-        async with asyncio.timeout(settings.request_timeout):
-            with state.accept():
-                model = state.repository.get(name, kind)
+    async with deadline(settings.request_timeout):
+        with state.accept():
+            model = state.repository.get(name, kind)
+            with model.batcher.statistics.request():
                 async with receive_upload(request, settings.max_body_bytes, state.upload_memory) as upload:
                     return await run_while_connected(request, work(state, model, upload, began))
-    except TimeoutError as error:
-        raise DeadlineExceededError(
-            f"the request was not done within {settings.request_timeout:g} s: the upload comes too slowly, "
-            "the server is overloaded, or the request asks for too many views or windows"
-        ) from error

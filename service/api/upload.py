@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import python_multipart
@@ -45,6 +45,38 @@ class UploadMemory:
         self._held -= size
 
 
+class HeldBytes:
+    """The bytes that one request holds: capped, and part of what `memory` accounts for.
+
+    Attributes:
+        size: How many there are.
+    """
+
+    def __init__(self, max_bytes: int, memory: UploadMemory) -> None:
+        self._max_bytes = max_bytes
+        self._memory = memory
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        """Account for `size` more bytes, before they are kept.
+
+        Raises:
+            PayloadTooLargeError: They go over the request's own cap.
+            QueueFullError: All requests together would hold too much.
+        """
+        if self.size + size > self._max_bytes:
+            raise PayloadTooLargeError(
+                f"the upload has more than {self._max_bytes} bytes, which is the limit: send a smaller file"
+            )
+        self._memory.take(size)
+        self.size += size
+
+    def give_back(self) -> None:
+        """Account for all of them being gone."""
+        self._memory.give_back(self.size)
+        self.size = 0
+
+
 @asynccontextmanager
 async def receive_upload(request: Request, max_bytes: int, memory: UploadMemory) -> AsyncIterator[int]:
     """Receive the body of `request` and yield the file descriptor of a memory file that holds the upload.
@@ -55,29 +87,57 @@ async def receive_upload(request: Request, max_bytes: int, memory: UploadMemory)
         UnsupportedMediaError: The first bytes are of no accepted format.
         BadParameterError: No bytes, a broken form, a form without exactly one file, or a client that stopped sending.
     """
-    _check_declared_length(request, max_bytes)
-    descriptor = os.memfd_create("upload", os.MFD_CLOEXEC)
-    raw = _RawSink(descriptor, max_bytes, memory)
+    check_declared_length(request, max_bytes)
+    descriptor = open_upload()
+    held = HeldBytes(max_bytes, memory)
     try:
-        sink = _sink(request, raw, max_bytes)
-        try:
-            async for chunk in request.stream():
-                sink.write(chunk)
-        except ClientDisconnect as error:
-            raise BadParameterError("the connection closed before the whole body came") from error
+        sink = _sink(request, _RawSink(descriptor, held), max_bytes)
+        await receive_body(request, sink.write)
         sink.finish()
-        head = os.pread(descriptor, SNIFF_BYTES, 0)
-        if not head:
-            raise BadParameterError("the upload is empty: send the bytes of a video or an image")
-        # A first look costs nothing and keeps what cannot be decoded away from the workers.
-        sniff(head)
+        check_media(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)
-        memory.give_back(raw.size)
+        held.give_back()
 
 
-def _check_declared_length(request: Request, max_bytes: int) -> None:
+def open_upload() -> int:
+    """Return the file descriptor of a new memory file for an upload."""
+    return os.memfd_create("upload", os.MFD_CLOEXEC)
+
+
+async def receive_body(request: Request, write: Callable[[bytes], None]) -> None:
+    """Hand every chunk of the body of `request` to `write`, as it comes.
+
+    Raises:
+        BadParameterError: The client stopped sending.
+    """
+    try:
+        async for chunk in request.stream():
+            write(chunk)
+    except ClientDisconnect as error:
+        raise BadParameterError("the connection closed before the whole body came") from error
+
+
+def check_media(descriptor: int) -> None:
+    """Take a first look at an upload, which costs nothing and keeps what cannot be decoded away from the workers.
+
+    Raises:
+        BadParameterError: It is empty.
+        UnsupportedMediaError: The first bytes are of no accepted format.
+    """
+    head = os.pread(descriptor, SNIFF_BYTES, 0)
+    if not head:
+        raise BadParameterError("the upload is empty: send the bytes of a video or an image")
+    sniff(head)
+
+
+def check_declared_length(request: Request, max_bytes: int) -> None:
+    """Look at how long the body of `request` says it is.
+
+    Raises:
+        PayloadTooLargeError: Longer than `max_bytes`.
+    """
     declared = request.headers.get("content-length", "0")
     # A form's own boundaries and headers come on top; the parts are capped as they arrive.
     if declared.isdecimal() and int(declared) > max_bytes + _form_allowance(request):
@@ -106,21 +166,14 @@ def _sink(request: Request, raw: _RawSink, max_bytes: int) -> _RawSink | _FormSi
 
 
 class _RawSink:
-    """Writes a body as it comes; `size` is what it has written."""
+    """Writes a body as it comes."""
 
-    def __init__(self, descriptor: int, max_bytes: int, memory: UploadMemory) -> None:
+    def __init__(self, descriptor: int, held: HeldBytes) -> None:
         self._descriptor = descriptor
-        self._max_bytes = max_bytes
-        self._memory = memory
-        self.size = 0
+        self._held = held
 
     def write(self, chunk: bytes) -> None:
-        if self.size + len(chunk) > self._max_bytes:
-            raise PayloadTooLargeError(
-                f"the upload has more than {self._max_bytes} bytes, which is the limit: send a smaller file"
-            )
-        self._memory.take(len(chunk))
-        self.size += len(chunk)
+        self._held.take(len(chunk))
         os.write(self._descriptor, chunk)
 
     def finish(self) -> None:
