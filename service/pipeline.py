@@ -29,6 +29,7 @@ from service.outputs.classification import Prediction, combine_views, top_k
 from service.outputs.masks import Mask, enlarge
 from service.outputs.windows import Stitcher, WindowGrid, window_grid
 from service.repository import ServedModel
+from service.runtimes.base import OutputName
 from service.settings import Settings
 
 
@@ -83,10 +84,13 @@ class Classification:
     """The answer to one upload.
 
     Attributes:
+        predictions: The best classes, best first.
+        scores: Of every class, float32 (classes,), 0 to 1.
         batch_size: Largest batch that one of the views ran in.
     """
 
     predictions: list[Prediction]
+    scores: NDArray[np.float32]
     decoded: DecodeResult
     timing: Timing
     batch_size: int
@@ -181,7 +185,7 @@ class Pipeline:
         views = decoded.result.views
         needed = len({frame for view in views for frame in view.frames})
         self._count(manifest.name, timing, batch_size, len(views), decoded.result.frames_decoded, needed)
-        return Classification(predictions, decoded.result, timing, batch_size)
+        return Classification(predictions, scores, decoded.result, timing, batch_size)
 
     async def look(
         self, model: ServedModel[ClassifierManifest], upload: int, options: ClassifyOptions
@@ -225,6 +229,25 @@ class Pipeline:
         self._count(manifest.name, timing, batch_size, windows, result.frames_decoded, len(result.frames))
         return Segmentation(masks, decoded.arrays[1] if options.originals else None, result, timing, batch_size)
 
+    async def run(
+        self, model: ServedModel[Any], frames: NDArray[np.uint8], output: OutputName, began: float
+    ) -> NDArray[Any]:
+        """Run frames that need no decoding: uint8 (N, ...), each of N as the model's input wants it.
+
+        Returns:
+            What the network made of them, (N, ...); see Runtime.
+
+        Raises:
+            ServiceError: As Batcher.submit.
+        """
+        received = perf_counter()
+        clock = _Clock(began, received, acquired=received, decoded=received)
+        outputs = await model.batcher.submit(frames, output)
+        clock.queued = min(output.queued for output in outputs)
+        batch_size = max(output.batch_size for output in outputs)
+        self._count_run(model.manifest.name, clock.timing(), batch_size, len(frames))
+        return np.stack([output.output for output in outputs])
+
     async def _decode(
         self, upload: int, request: AnyRequest, result_type: type[ResultT], clock: _Clock
     ) -> Decoded[ResultT]:
@@ -267,16 +290,20 @@ class Pipeline:
     def _count(
         self, name: str, timing: Timing, batch_size: int, views: int, frames_decoded: int, frames_needed: int
     ) -> None:
+        self._count_run(name, timing, batch_size, views)
+        metrics = self._metrics
+        metrics.decode_seconds.labels(name).observe(timing.decode)
+        metrics.clips.labels(name).inc()
+        metrics.frames_decoded.labels(name).inc(frames_decoded)
+        metrics.frames_needed.labels(name).inc(frames_needed)
+
+    def _count_run(self, name: str, timing: Timing, batch_size: int, views: int) -> None:
         metrics = self._metrics
         metrics.request_seconds.labels(name).observe(timing.total)
-        metrics.decode_seconds.labels(name).observe(timing.decode)
         metrics.queue_seconds.labels(name).observe(timing.queue)
         metrics.inference_seconds.labels(name).observe(timing.inference)
         metrics.batch_size.labels(name).observe(batch_size)
-        metrics.clips.labels(name).inc()
         metrics.views.labels(name).inc(views)
-        metrics.frames_decoded.labels(name).inc(frames_decoded)
-        metrics.frames_needed.labels(name).inc(frames_needed)
 
 
 def _check_part(start: float | None, end: float | None) -> None:
