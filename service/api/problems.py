@@ -1,4 +1,4 @@
-"""Turn exceptions into application/problem+json answers (RFC 9457)."""
+"""Turn exceptions into answers: application/problem+json (RFC 9457), under /v2 the Open Inference Protocol's form."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from service.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+PROTOCOL_PREFIX = "/v2"
 # Nobody reads this answer; the number, nginx's, is for the logs.
 CLIENT_CLOSED_REQUEST = 499
 
@@ -43,13 +44,12 @@ class Problem(BaseModel):
     code: str
 
 
-def problem_response(error: ServiceError) -> JSONResponse:
-    """Return the answer for a service error."""
+def _service_answer(request: Request, error: ServiceError) -> JSONResponse:
     detail = error.detail
     if isinstance(error, InternalError) and not isinstance(error, WorkerLostError):
         detail = _hidden(error)
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return _answer(error.code, error.title, error.status, detail, headers)
+    return _answer(request, error.code, error.title, error.status, detail, headers)
 
 
 def _hidden(error: BaseException) -> str:
@@ -59,18 +59,20 @@ def _hidden(error: BaseException) -> str:
     return f"something went wrong on our side; the server's log has more under {error_id}"
 
 
-def _answer(code: str, title: str, status: int, detail: str, headers: dict[str, str]) -> JSONResponse:
+def _answer(request: Request, code: str, title: str, status: int, detail: str, headers: dict[str, str]) -> JSONResponse:
+    if f"{request.url.path}/".startswith(f"{PROTOCOL_PREFIX}/"):
+        return JSONResponse({"error": detail}, status, headers)
     problem = Problem(type=f"urn:clipserve:problem:{code}", title=title, status=status, detail=detail, code=code)
     return JSONResponse(problem.model_dump(), status, headers, MEDIA_TYPE)
 
 
 def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
-    """Make every error of `app` a problem+json answer and count the refused requests."""
+    """Make every error of `app` an answer of the form that its path asks for, and count the refused requests."""
 
-    async def on_service_error(_request: Request, error: Exception) -> JSONResponse:
+    async def on_service_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServiceError)
         metrics.rejected.labels(error.code).inc()
-        return problem_response(error)
+        return _service_answer(request, error)
 
     async def on_bad_parameters(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
@@ -80,18 +82,21 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
         )
         return await on_service_error(request, BadParameterError(details))
 
-    async def on_http_exception(_request: Request, error: Exception) -> JSONResponse:
+    async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         title = HTTPStatus(error.status_code).phrase
         code = title.lower().replace(" ", "_")
         metrics.rejected.labels(code).inc()
-        return _answer(code, title, error.status_code, str(error.detail), dict(error.headers or {}))
+        detail = str(error.detail)
+        if detail == title:
+            detail = f"{request.method} {request.url.path:.200}: {title.lower()}; /docs lists everything that there is"
+        return _answer(request, code, title, error.status_code, detail, dict(error.headers or {}))
 
     async def on_anything_else(request: Request, error: Exception) -> JSONResponse:
         metrics.rejected.labels(InternalError.code).inc()
         # This answer is made outside of all middleware, which counts the others.
         metrics.requests.labels(getattr(request.scope.get("route"), "path", "unknown"), "500").inc()
-        return _answer(InternalError.code, InternalError.title, InternalError.status, _hidden(error), {})
+        return _answer(request, InternalError.code, InternalError.title, InternalError.status, _hidden(error), {})
 
     async def on_client_gone(_request: Request, _error: Exception) -> Response:
         metrics.rejected.labels("client_gone").inc()
