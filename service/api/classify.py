@@ -17,12 +17,21 @@ from service.pipeline import ClassifyOptions
 from service.repository import ServedModel
 
 
-class ClassifyQuery(PartQuery):
-    """Query parameters of a classification; whatever is not given follows the model's own test protocol."""
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) else value
+
+
+class ViewsQuery(PartQuery):
+    """Parameters that choose the views of a video; whatever is not given follows the model's own test protocol."""
+
+    clips: int | None = Field(None, ge=1, description="temporal views")
+    crops: Annotated[Literal[1, 3], BeforeValidator(_number)] | None = Field(None, description="spatial views")
+
+
+class ClassifyQuery(ViewsQuery):
+    """Query parameters of a classification."""
 
     top_k: int = Field(5, ge=1, description="number of classes to name")
-    clips: int | None = Field(None, ge=1, description="temporal views")
-    crops: Annotated[Literal[1, 3], BeforeValidator(int)] | None = Field(None, description="spatial views")
     show: Literal["answer", "frames"] = Field(
         "answer",
         description="frames: instead of an answer, a PNG of exactly the frames and crops that go into the network",

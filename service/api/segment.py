@@ -21,7 +21,19 @@ from service.repository import ServedModel
 OutputName = Literal["png", "overlay", "rle"]
 
 
-class SegmentQuery(PartQuery):
+class PicturesQuery(PartQuery):
+    """Parameters that choose the pictures of a video and the size at which they are looked at."""
+
+    fps: float = Field(1.0, gt=0, le=240, allow_inf_nan=False, description="masks for each second of a video")
+    short_side: int | None = Field(
+        None,
+        ge=64,
+        description="look at the picture at this short side, pixels, instead of the one the model was trained for; "
+        "what is larger than the model takes at once is looked at through overlapping windows",
+    )
+
+
+class SegmentQuery(PicturesQuery):
     """Query parameters of a segmentation."""
 
     output: OutputName = Field(
@@ -29,13 +41,6 @@ class SegmentQuery(PartQuery):
         description="png: the class of each pixel as an indexed PNG, for a video a zip of them; overlay: the picture "
         "with its classes blended in and a legend, as JPEG, for a video as H.264 in mp4; rle: JSON with each class's "
         "label, area and COCO run lengths",
-    )
-    fps: float = Field(1.0, gt=0, le=240, allow_inf_nan=False, description="masks for each second of a video")
-    short_side: int | None = Field(
-        None,
-        ge=64,
-        description="look at the picture at this short side, pixels, instead of the one the model was trained for; "
-        "what is larger than the model takes at once is looked at through overlapping windows",
     )
 
 
