@@ -15,6 +15,7 @@ from service.api import classify, health, models, page, segment
 from service.api.access import CountAnswers
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
+from service.api.v2.routes import include_inference_protocol
 from service.batching import Batcher
 from service.errors import InternalError, ManifestError, RuntimeLoadError
 from service.manifest import Artefact
@@ -58,6 +59,7 @@ def create_app(
     )
     for router in (classify.router, segment.router, models.router, health.router, page.router):
         app.include_router(router)
+    include_inference_protocol(app)
     install_problem_handlers(app, metrics)
 
     app.add_middleware(CountAnswers, metrics=metrics)

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = Field(default=512 * MEBIBYTE, gt=0, description="largest upload")
+    max_json_bytes: int = Field(
+        default=16 * MEBIBYTE, gt=0, description="JSON of one inference request or answer under /v2"
+    )
     max_upload_memory_bytes: int = Field(default=2048 * MEBIBYTE, gt=0, description="all uploads held at the same time")
     request_timeout: float = Field(default=60.0, gt=0, description="seconds until a request is given up (504)")
     drain_timeout: float = Field(default=30.0, ge=0, description="seconds that accepted requests get at shutdown")

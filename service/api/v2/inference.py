@@ -1,0 +1,79 @@
+"""POST /v2/models/{name}[/versions/{version}]/infer."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+
+from service.api.deadline import deadline
+from service.api.disconnect import run_while_connected
+from service.api.state import ServerState, server_state
+from service.api.v2.asked import asked_model, contract_of
+from service.api.v2.call import WantedOutput
+from service.api.v2.contract import Contract
+from service.api.v2.reception import Received, receive_call
+from service.api.v2.tensors import BytesTensor, OutputTensor, Value, infer_response
+from service.outputs.classification import top_k
+
+# Included once with and once without a version.
+router = APIRouter(tags=["Open Inference Protocol"])
+
+_REQUEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+@router.post("/infer", openapi_extra=_REQUEST_BODY, response_class=Response)
+async def infer(request: Request) -> Response:
+    """Run a model on encoded files (input `clip`) or on decoded frames (input `frames`)."""
+    began = perf_counter()
+    state = server_state(request)
+    settings = state.settings
+    async with deadline(settings.request_timeout):
+        with state.accept():
+            model = asked_model(request)
+            contract = contract_of(model, state)
+            with model.batcher.statistics.request():
+                async with (
+                    receive_call(request, contract, settings, state.upload_memory) as received,
+                    deadline(received.call.parameters.timeout / 1e6 or None),
+                ):
+                    return await run_while_connected(request, _answer(state, contract, received, began))
+
+
+async def _answer(state: ServerState, contract: Contract[Any], received: Received, began: float) -> Response:
+    call = received.call
+    if received.frames is not None:
+        values = await contract.answer_frames(state.pipeline, received.frames, began)
+    else:
+        values = await contract.answer_clips(state.pipeline, received.clips, call.parameters, began)
+    manifest, labels = contract.model.manifest, contract.model.artefact.labels
+    fields = {"model_name": manifest.name, "model_version": manifest.version}
+    if call.id is not None:
+        fields["id"] = call.id
+    outputs = [
+        OutputTensor(wanted.name, _value(values[wanted.name], wanted, labels), wanted.binary) for wanted in call.outputs
+    ]
+    return infer_response(fields, outputs, state.settings.max_json_bytes)
+
+
+def _value(value: NDArray[Any], wanted: WantedOutput, labels: tuple[str, ...]) -> Value:
+    return value if wanted.classification is None else named_classes(value, labels, wanted.classification)
+
+
+def named_classes(rows: NDArray[np.float32], labels: tuple[str, ...], count: int) -> BytesTensor:
+    """Return the best classes of each row as value:index:label, at most `count`."""
+    elements = [
+        f"{best.score}:{best.index}:{best.label}".encode() for row in rows for best in top_k(row, labels, count)
+    ]
+    return BytesTensor((len(rows), min(count, len(labels))), elements)

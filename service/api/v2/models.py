@@ -1,0 +1,121 @@
+"""GET /v2/models/{name}[/versions/{version}] and below it ready, config and stats; GET /v2/models/stats."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from service.api.state import server_state
+from service.api.v2.asked import asked_model, contract_of
+from service.api.v2.contract import Tensor
+from service.errors import NotReadyError
+from service.repository import ServedModel
+from service.statistics import Durations, ModelStatistics, Stages
+
+# By the beginning of the runtime's name: what the protocol calls a platform is project_format.
+_PLATFORMS = {"onnxruntime": "onnx_onnxv1", "openvino": "openvino_onnxv1", "tensorrt": "tensorrt_plan"}
+
+# One for all models, one for a model: that is included once with and once without a version.
+all_models_router = APIRouter(prefix="/v2/models", tags=["Open Inference Protocol"])
+router = APIRouter(tags=["Open Inference Protocol"])
+
+
+@all_models_router.get("/stats")
+async def all_statistics(request: Request) -> dict[str, Any]:
+    """Tell what all models have done."""
+    return {"model_stats": [_model_statistics(model) for model in server_state(request).repository]}
+
+
+@router.get("")
+async def model_metadata(request: Request) -> dict[str, Any]:
+    """Describe a model: the tensors that it takes, of which a request has one, and those that it gives."""
+    model = asked_model(request)
+    contract = contract_of(model, server_state(request))
+    return {
+        "name": model.manifest.name,
+        "versions": [model.manifest.version],
+        "platform": _platform(model),
+        "inputs": [asdict(tensor) for tensor in contract.inputs],
+        "outputs": [asdict(tensor) for tensor in contract.outputs],
+    }
+
+
+@router.get("/ready")
+async def model_ready(request: Request) -> dict[str, Any]:
+    """Tell whether a model takes requests; 503 if not."""
+    model, state = asked_model(request), server_state(request)
+    if state.phase != "ready" or not model.batcher.alive:
+        raise NotReadyError(f"{model.manifest.name} takes no requests: the server is {state.phase}", retry_after=1)
+    return {"name": model.manifest.name, "ready": True}
+
+
+@router.get("/config")
+async def model_config(request: Request) -> dict[str, Any]:
+    """Describe a model in the terms of Triton's model configuration, with the first axis as the batch."""
+    model = asked_model(request)
+    contract = contract_of(model, server_state(request))
+    batch = model.batcher.settings
+    return {
+        "name": model.manifest.name,
+        "platform": _platform(model),
+        "backend": model.runtime.name,
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": batch.max_batch_size,
+        "input": [_configured(tensor) for tensor in contract.inputs],
+        "output": [_configured(tensor) for tensor in contract.outputs],
+        "dynamic_batching": {
+            "preferred_batch_size": [batch.max_batch_size],
+            "max_queue_delay_microseconds": round(batch.max_queue_delay * 1e6),
+        },
+    }
+
+
+@router.get("/stats")
+async def model_statistics(request: Request) -> dict[str, Any]:
+    """Tell what a model has done."""
+    return {"model_stats": [_model_statistics(asked_model(request))]}
+
+
+def _platform(model: ServedModel[Any]) -> str:
+    name = model.runtime.name
+    return next((platform for start, platform in _PLATFORMS.items() if name.startswith(start)), name)
+
+
+def _configured(tensor: Tensor) -> dict[str, Any]:
+    kind = "STRING" if tensor.datatype == "BYTES" else tensor.datatype
+    return {"name": tensor.name, "data_type": f"TYPE_{kind}", "dims": list(tensor.shape[1:])}
+
+
+def _model_statistics(model: ServedModel[Any]) -> dict[str, Any]:
+    statistics: ModelStatistics = model.batcher.statistics
+    return {
+        "name": model.manifest.name,
+        "version": model.manifest.version,
+        "last_inference": statistics.last_inference,
+        "inference_count": statistics.views,
+        "execution_count": statistics.executions,
+        "inference_stats": {
+            "success": _durations(statistics.success),
+            "fail": _durations(statistics.fail),
+            "queue": _durations(statistics.queue),
+            **_stages(statistics.stages),
+            # There is no cache of answers.
+            "cache_hit": _durations(Durations()),
+            "cache_miss": _durations(Durations()),
+        },
+        "batch_stats": [{"batch_size": size, **_stages(stages)} for size, stages in sorted(statistics.batches.items())],
+    }
+
+
+def _stages(stages: Stages) -> dict[str, Any]:
+    return {
+        "compute_input": _durations(stages.input),
+        "compute_infer": _durations(stages.infer),
+        "compute_output": _durations(stages.output),
+    }
+
+
+def _durations(durations: Durations) -> dict[str, int]:
+    return {"count": durations.count, "ns": round(durations.seconds * 1e9)}

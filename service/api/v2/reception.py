@@ -1,0 +1,163 @@
+"""Receive an inference request: the JSON first, then the binary data, straight to where it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import Request
+from numpy.typing import NDArray
+
+from service.api.upload import HeldBytes, UploadMemory, check_declared_length, receive_body
+from service.api.v2.call import Call, call_of, raw_call
+from service.api.v2.contract import CLIP, Contract
+from service.api.v2.schema import parse_request
+from service.api.v2.sinks import (
+    Clips,
+    ElementsSink,
+    FramesSink,
+    NoSink,
+    Sink,
+    WholeBody,
+    frames_from_json,
+    write_base64,
+)
+from service.api.v2.tensors import HEADER_LENGTH
+from service.errors import BadParameterError, PayloadTooLargeError, UnsupportedMediaError
+from service.settings import Settings
+
+_MAX_DIGITS = 19
+
+
+@dataclass(frozen=True)
+class Received:
+    """A whole request: what it asks, and its input.
+
+    Attributes:
+        clips: File descriptors of the encoded files, for `clip`.
+        frames: uint8 of the call's shape, for `frames`.
+    """
+
+    call: Call
+    clips: list[int]
+    frames: NDArray[np.uint8] | None
+
+
+@asynccontextmanager
+async def receive_call(
+    request: Request, contract: Contract[Any], settings: Settings, memory: UploadMemory
+) -> AsyncIterator[Received]:
+    """Receive the body of `request` and yield what it asks; the files close with the block.
+
+    Raises:
+        BadParameterError: Anything about the request that the protocol or the model does not allow.
+        PayloadTooLargeError: The body, or its JSON, is over the limit.
+        QueueFullError: All uploads together would go over what `memory` allows.
+        UnsupportedMediaError: A file is of no accepted format, or the body is compressed.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMediaError("the body is compressed: send it as it is, media are compressed already")
+    check_declared_length(request, settings.max_body_bytes)
+    json_length = _json_length(request, settings.max_json_bytes)
+    held = HeldBytes(settings.max_body_bytes, memory)
+    clips = Clips()
+    try:
+        body = Body(contract, clips, json_length, settings.max_json_bytes)
+
+        def write(chunk: bytes) -> None:
+            held.take(len(chunk))
+            body.write(chunk)
+
+        await receive_body(request, write)
+        yield body.finish()
+    finally:
+        clips.close()
+        held.give_back()
+
+
+def _json_length(request: Request, max_json_bytes: int) -> int | None:
+    """Return the bytes of JSON before the binary data; None: the whole body is JSON."""
+    text = request.headers.get(HEADER_LENGTH)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise BadParameterError(f"{HEADER_LENGTH}: {text!r:.40} is not a number of bytes")
+    declared = request.headers.get("content-length", text)
+    if declared.isdecimal() and int(text) > int(declared):
+        raise BadParameterError(f"{HEADER_LENGTH}: {text} bytes of JSON in a body of {declared}")
+    if int(text) > max_json_bytes:
+        raise _too_large(max_json_bytes)
+    return int(text)
+
+
+def _too_large(max_json_bytes: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"the request has more than {max_json_bytes} bytes of JSON, which is the limit: send the tensor as binary data"
+    )
+
+
+class Body:
+    """Takes a body apart as it comes.
+
+    Args:
+        contract: What the model allows; everything is checked before the data that it is about is kept.
+        clips: Gets the encoded files.
+        json_length: Bytes of JSON before the binary data; 0: the body is one encoded file; None: it is all JSON.
+        max_json_bytes: Cap on the JSON where its length is not known before.
+    """
+
+    def __init__(self, contract: Contract[Any], clips: Clips, json_length: int | None, max_json_bytes: int) -> None:
+        self._contract = contract
+        self._clips = clips
+        self._json_length = json_length
+        self._max_json_bytes = max_json_bytes
+        self._json = bytearray()
+        self._call: Call | None = None
+        self._sink: Sink = NoSink()
+        self._frames: NDArray[np.uint8] | None = None
+        if json_length == 0:
+            self._call = raw_call(contract)
+            self._sink = WholeBody(clips)
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
+        if self._call is not None:
+            self._sink.write(chunk)
+            return
+        end = len(chunk) if self._json_length is None else self._json_length - len(self._json)
+        self._json += chunk[:end]
+        if len(self._json) > self._max_json_bytes:
+            raise _too_large(self._max_json_bytes)
+        if len(self._json) == self._json_length:
+            self._understand()
+            self._sink.write(memoryview(chunk)[end:])
+
+    def _understand(self) -> Call:
+        request = parse_request(self._json)
+        self._json = bytearray()
+        call = self._call = call_of(request, self._contract)
+        if call.binary_size is None:
+            self._take_from_json(call, request.inputs[0].data)
+        elif call.input == CLIP:
+            self._sink = ElementsSink(self._clips, call.shape[0], call.binary_size)
+        else:
+            frames = self._sink = FramesSink(call.shape)
+            self._frames = frames.frames
+        return call
+
+    def _take_from_json(self, call: Call, data: object) -> None:
+        if call.input == CLIP:
+            write_base64(self._clips, data, call.shape[0])
+        else:
+            self._frames = frames_from_json(data, call.shape)
+
+    def finish(self) -> Received:
+        """Return the request, now that all of it came."""
+        if self._call is None and self._json_length is not None:
+            raise BadParameterError(f"the body ended after {len(self._json)} of {self._json_length} bytes of JSON")
+        call = self._call or self._understand()
+        self._sink.finish()
+        return Received(call, self._clips.descriptors, self._frames)

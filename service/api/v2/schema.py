@@ -1,0 +1,126 @@
+"""The JSON of an inference request: its fields, and its parameters, which are checked once their meaning is known."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic_core import from_json
+
+from service.errors import BadParameterError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+MAX_INT64 = (1 << 63) - 1
+_MAX_AXES = 8
+_MAX_TENSORS = 8
+_MAX_PARAMETERS = 32
+
+Parameters = Annotated[dict[str, Any], Field(max_length=_MAX_PARAMETERS)]
+_Axis = Annotated[StrictInt, Field(ge=0, le=MAX_INT64)]
+
+
+class RequestInput(BaseModel):
+    """One input tensor; `data` is there unless the tensor follows as binary data."""
+
+    name: StrictStr
+    shape: Annotated[list[_Axis], Field(max_length=_MAX_AXES, fail_fast=True)]
+    datatype: StrictStr
+    parameters: Parameters = {}
+    data: Any = None
+
+
+class RequestOutput(BaseModel):
+    """One output tensor that is asked for."""
+
+    name: StrictStr
+    parameters: Parameters = {}
+
+
+class InferRequest(BaseModel):
+    """An inference request; fields that the protocol does not know are ignored."""
+
+    id: StrictStr | None = None
+    parameters: Parameters = {}
+    inputs: Annotated[list[RequestInput], Field(max_length=_MAX_TENSORS, fail_fast=True)]
+    outputs: Annotated[list[RequestOutput], Field(max_length=_MAX_TENSORS, fail_fast=True)] = []
+
+
+class _Parameters(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class InputParameters(_Parameters):
+    """Parameters of an input tensor."""
+
+    binary_data_size: Annotated[StrictInt, Field(ge=0, le=MAX_INT64)] | None = None
+    content_type: Literal["base64"] | None = None
+
+
+class OutputParameters(_Parameters):
+    """Parameters of an output tensor."""
+
+    binary_data: StrictBool | None = None
+    classification: Annotated[StrictInt, Field(ge=1)] | None = None
+
+
+class RequestParameters(_Parameters):
+    """Parameters that every inference request may have; timeout in microseconds, 0: the server's own."""
+
+    binary_data_output: StrictBool = False
+    timeout: Annotated[StrictInt, Field(ge=0, le=MAX_INT64)] = 0
+
+
+def parse_request(content: bytes | bytearray) -> InferRequest:
+    """Return the inference request in `content`.
+
+    Raises:
+        BadParameterError: It is no JSON, holds a number that is none, or lacks a field.
+    """
+    return checked(InferRequest, parse_json(content), "the request")
+
+
+def parse_json(content: bytes | bytearray) -> Any:
+    """Return what the JSON text says.
+
+    Raises:
+        BadParameterError: It is no JSON; NaN and Infinity are none.
+    """
+    try:
+        with _collection_paused():
+            return from_json(content, allow_inf_nan=False)
+    except ValueError as error:
+        raise BadParameterError(f"the body is not the JSON that it should be: {error}") from error
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Keep the collector from walking again and again through the many lists of a tensor while they are made."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def checked(kind: type[ModelT], values: Any, where: str) -> ModelT:
+    """Return `values` as a model of that kind.
+
+    Raises:
+        BadParameterError: They are not; the message says the first reason, and `where` it was found.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        # The input itself may be large, so that it is not repeated.
+        first = error.errors(include_input=False, include_url=False)[0]
+        path = "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in first["loc"])
+        reason = first["msg"]
+        if first["type"] == "extra_forbidden":
+            reason = f"not known here; there are {', '.join(kind.model_fields)}"
+        elif first["type"] == "model_type":
+            reason = "must be an object"
+        raise BadParameterError(f"{where}{path:.200}: {reason}") from error

@@ -1,0 +1,84 @@
+"""A model that names the class of every pixel, as the protocol sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.api.segment import PicturesQuery
+from service.api.v2.contract import CLIP, FRAMES, Contract, Tensor, check_count, of_element
+from service.api.v2.schema import RequestParameters
+from service.errors import BadParameterError, ServiceError
+from service.manifest import SegmenterManifest
+from service.outputs.masks import Mask
+from service.pipeline import Pipeline, SegmentOptions
+
+_MIN_SIDE, _SIDE_MULTIPLE = 64, 32
+
+
+class ClipParameters(RequestParameters, PicturesQuery):
+    """Parameters of a request with `clip`: those of POST /v1/segment."""
+
+
+class SegmenterContract(Contract[SegmenterManifest]):
+    """`mask` (N, H, W): the class of each pixel; at the upload's own size for `clip`, at that of `frames` for them."""
+
+    clip_parameters = ClipParameters
+    outputs = (Tensor("mask", "UINT8", (-1, -1, -1)),)
+    outputs_of: ClassVar[Mapping[str, tuple[str, ...]]] = {CLIP: ("mask",), FRAMES: ("mask",)}
+    class_outputs = ()
+
+    def check_clips(self, count: int, _parameters: RequestParameters) -> None:
+        check_count(count, self.settings.max_segmented_frames, f"elements of `{CLIP}`")
+
+    def check_frames(self, shape: Sequence[int]) -> None:
+        count, height, width = shape[:3]
+        check_count(count, self.settings.max_segmented_frames, f"pictures in `{FRAMES}`")
+        if min(height, width) < _MIN_SIDE or height % _SIDE_MULTIPLE or width % _SIDE_MULTIPLE:
+            raise BadParameterError(
+                f"`{FRAMES}` has pictures of height {height} and width {width}; "
+                f"both must be multiples of {_SIDE_MULTIPLE}, at least {_MIN_SIDE}"
+            )
+        rule = self.model.manifest.preprocessing
+        largest = rule.short_side * rule.max_long_side
+        if height * width > largest:
+            raise BadParameterError(
+                f"`{FRAMES}` has pictures of {height * width} pixels and the model takes {largest} at once: "
+                f"send them encoded, as `{CLIP}`, which looks at them through windows"
+            )
+        check_count(count * height * width, self.settings.max_segmented_pixels, f"pixels in `{FRAMES}`")
+
+    async def answer_clips(
+        self, pipeline: Pipeline, clips: Sequence[int], parameters: RequestParameters, began: float
+    ) -> dict[str, NDArray[Any]]:
+        assert isinstance(parameters, ClipParameters)
+        options = SegmentOptions(**parameters.model_dump(include={"fps", "short_side", "start", "end"}))
+        masks: list[Mask] = []
+        # One after the other, so that the request holds the pictures of no more than one upload.
+        for number, clip in enumerate(clips):
+            try:
+                found = (await pipeline.segment(self.model, clip, options, began)).masks
+                if len(clips) > 1 and len(found) > 1:
+                    raise BadParameterError(f"it is a video with {len(found)} masks: send it in a request of its own")
+                self._check_masks([*masks, *found])
+            except ServiceError as error:
+                raise of_element(error, number, len(clips)) from error
+            masks += found
+        return {"mask": np.stack(masks)}
+
+    def _check_masks(self, masks: Sequence[Mask]) -> None:
+        sizes = sorted({(mask.shape[1], mask.shape[0]) for mask in masks})
+        if len(sizes) > 1:
+            found = ", ".join(f"{width}x{height}" for width, height in sizes)
+            raise BadParameterError(f"a tensor holds masks of one size and the pictures have {found}: send them apart")
+        check_count(
+            sum(mask.size for mask in masks), self.settings.max_segmented_pixels, "pixels in all pictures together"
+        )
+
+    async def answer_frames(
+        self, pipeline: Pipeline, frames: NDArray[np.uint8], began: float
+    ) -> dict[str, NDArray[Any]]:
+        return {"mask": await pipeline.run(self.model, frames, "mask", began)}

@@ -1,0 +1,230 @@
+"""Where the content of an input goes while it comes: encoded files into memory files, frames into an array."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from itertools import chain
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.api.upload import check_media, open_upload
+from service.api.v2.contract import CLIP, FRAMES
+from service.errors import BadParameterError, ServiceError
+
+_PREFIX_BYTES = 4
+
+
+class Clips:
+    """The memory files of the encoded files of one request, in their order."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+
+    def open(self) -> None:
+        """Begin the next file."""
+        self.descriptors.append(open_upload())
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Add to the present file."""
+        os.write(self.descriptors[-1], content)
+
+    def close(self) -> None:
+        """Give all files back."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+
+class Sink(Protocol):
+    """Takes the bytes behind the JSON."""
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        ...
+
+    def finish(self) -> None:
+        """Check, once everything came, that it was enough."""
+        ...
+
+
+class NoSink:
+    """For an input that was in the JSON: nothing may follow."""
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Refuse bytes that no input claims."""
+        if content:
+            raise BadParameterError("bytes follow the JSON, and no input has the parameter binary_data_size")
+
+    def finish(self) -> None:
+        """Nothing is missing."""
+
+
+class WholeBody:
+    """The whole body is one encoded file."""
+
+    def __init__(self, clips: Clips) -> None:
+        self._clips = clips
+        clips.open()
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Add to the file."""
+        self._clips.write(content)
+
+    def finish(self) -> None:
+        """Look at what came."""
+        check_media(self._clips.descriptors[0])
+
+
+class ElementsSink:
+    """Binary data of `clip`: files with their lengths before them.
+
+    Args:
+        clips: Gets the files.
+        count: How many there must be.
+        size: Bytes that they and their lengths take.
+    """
+
+    def __init__(self, clips: Clips, count: int, size: int) -> None:
+        self._clips = clips
+        self._count = count
+        self._left = size
+        self._prefix = b""
+        self._missing = 0  # bytes of the present element
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Take the next bytes of the elements."""
+        view = memoryview(content)
+        if len(view) > self._left:
+            raise BadParameterError(f"input `{CLIP}` is followed by more bytes than its binary_data_size")
+        while view:
+            taken = self._element(view) if self._missing else self._length(view)
+            self._left -= taken
+            view = view[taken:]
+
+    def _length(self, view: memoryview) -> int:
+        part = view[: _PREFIX_BYTES - len(self._prefix)]
+        self._prefix += part
+        if len(self._prefix) == _PREFIX_BYTES:
+            self._begin(int.from_bytes(self._prefix, "little"), self._left - len(part))
+            self._prefix = b""
+        return len(part)
+
+    def _begin(self, length: int, left: int) -> None:
+        number = len(self._clips.descriptors)
+        if number == self._count:
+            raise BadParameterError(f"input `{CLIP}` has more elements than the {self._count} of its shape")
+        if not 0 < length <= left:
+            raise BadParameterError(
+                f"element {number} of `{CLIP}` says it has {length} bytes, and {left} of binary_data_size are left"
+            )
+        self._clips.open()
+        self._missing = length
+
+    def _element(self, view: memoryview) -> int:
+        part = view[: self._missing]
+        self._clips.write(part)
+        self._missing -= len(part)
+        if not self._missing:
+            _look(self._clips)
+        return len(part)
+
+    def finish(self) -> None:
+        """Check that all elements came."""
+        found = len(self._clips.descriptors)
+        if self._left or self._missing or self._prefix or found < self._count:
+            raise BadParameterError(
+                f"input `{CLIP}` has {found} elements for the {self._count} of its shape; {self._left} bytes of its "
+                f"binary_data_size are missing, {len(self._prefix)} are behind the last element"
+            )
+
+
+class FramesSink:
+    """Binary data of `frames`: their values, row-major.
+
+    Attributes:
+        frames: What came.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        # Pages are touched only as bytes come, so that a shape alone costs nothing.
+        self.frames: NDArray[np.uint8] = np.empty(shape, np.uint8)
+        self._target = self.frames.reshape(-1)
+        self._written = 0
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Take the next values."""
+        end = self._written + len(content)
+        if end > len(self._target):
+            raise BadParameterError(f"input `{FRAMES}` is followed by more bytes than its binary_data_size")
+        self._target[self._written : end] = np.frombuffer(content, np.uint8)
+        self._written = end
+
+    def finish(self) -> None:
+        """Check that all values came."""
+        if self._written < len(self._target):
+            raise BadParameterError(
+                f"{self._written} bytes came of input `{FRAMES}`, whose binary_data_size is {len(self._target)}"
+            )
+
+
+def write_base64(clips: Clips, data: Any, count: int) -> None:
+    """Write the files whose base64 text is in the JSON.
+
+    Raises:
+        BadParameterError: The data is not a list of `count` texts in base64.
+        UnsupportedMediaError: One is of no accepted format.
+    """
+    if not isinstance(data, list) or len(data) != count:
+        raise BadParameterError(f"input `{CLIP}`: data must be a list of the {count} elements of its shape")
+    for number, text in enumerate(data):
+        try:
+            content = base64.b64decode(text, validate=True)
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise BadParameterError(
+                f"element {number} of `{CLIP}` is not base64, as a file in JSON must be; or send it as binary data"
+            ) from error
+        clips.open()
+        clips.write(content)
+        _look(clips)
+
+
+def _look(clips: Clips) -> None:
+    number = len(clips.descriptors) - 1
+    try:
+        check_media(clips.descriptors[number])
+    except ServiceError as error:
+        raise type(error)(f"element {number} of `{CLIP}`: {error.detail}") from error
+
+
+def frames_from_json(data: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the frames whose values are in the JSON, nested as their shape says or flat.
+
+    Raises:
+        BadParameterError: They are not whole numbers from 0 to 255, or not as many as the shape says.
+    """
+    values = _flat(data, shape)
+    if len(values) != prod(shape):
+        raise BadParameterError(f"input `{FRAMES}` of shape {list(shape)} has {len(values)} values")
+    if set(map(type, values)) != {int}:
+        raise BadParameterError(f"input `{FRAMES}`: data must be whole numbers, flat or nested as the shape says")
+    try:
+        return np.frombuffer(bytes(values), np.uint8).reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise BadParameterError(f"input `{FRAMES}`: values of UINT8 go from 0 to 255") from error
+
+
+def _flat(data: Any, shape: tuple[int, ...]) -> list[Any]:
+    if not isinstance(data, list):
+        raise BadParameterError(f"input `{FRAMES}`: data must be a list")
+    if not data or not isinstance(data[0], list):
+        return data
+    values = data
+    for axis, length in enumerate(shape[1:], 1):
+        if not all(isinstance(part, list) and len(part) == length for part in values):
+            raise BadParameterError(f"input `{FRAMES}`: data is not nested as the shape says in axis {axis}")
+        values = list(chain.from_iterable(values))
+    return values
