@@ -215,6 +215,28 @@ def test_body_without_json_is_one_file(server: RunningServer) -> None:
     assert "element 0" not in error_of(post(server, b"", Inference_Header_Content_Length="0"), 400)
 
 
+def test_null_is_as_good_as_nothing(server: RunningServer) -> None:
+    tensor = clip_tensor(parameters=None)
+    request = {"id": None, "parameters": None, "inputs": [tensor], "outputs": None}
+    assert [output["name"] for output in post(server, request).json()["outputs"]] == ["scores"]
+
+
+def test_example_of_the_documentation_runs(server: RunningServer) -> None:
+    page = (ROOT / "docs/inference_protocol.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    code = code.replace("127.0.0.1:8000", server.url.removeprefix("http://"))
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    label = json.loads((ROOT / "demo/media/labels.json").read_text())["sample.mp4"]
+    assert run.stdout.startswith("[[b'0.")
+    assert run.stdout.split("\n")[0].endswith(f":{label}'")
+
+
+def test_openapi_describes_every_part_of_the_paths(server: RunningServer) -> None:
+    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    asked = paths["/v2/models/{name}/versions/{version}/infer"]["post"]
+    assert [parameter["name"] for parameter in asked["parameters"]] == ["name", "version"]
+
+
 def test_request_may_come_in_small_pieces(server: RunningServer) -> None:
     tensor = clip_input(PICTURE, PICTURE)
     body, length = triton.InferenceServerClient.generate_request_body([tensor])

@@ -73,7 +73,7 @@ def call_of(request: InferRequest, contract: Contract[Any]) -> Call:
     if (own.binary_data_size is None) == (asked.data is None):
         raise BadParameterError(f"{where}: give either `data`, or the parameter `binary_data_size` and binary data")
     _check_binary_size(asked, own.binary_data_size)
-    outputs = _wanted(request.outputs, asked.name, parameters.binary_data_output, contract)
+    outputs = _wanted(request.outputs or [], asked.name, parameters.binary_data_output, contract)
     return Call(request.id, asked.name, tuple(asked.shape), own.binary_data_size, parameters, outputs)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 from pydantic_core import from_json
 
 from service.errors import BadParameterError
@@ -19,7 +19,13 @@ _MAX_AXES = 8
 _MAX_TENSORS = 8
 _MAX_PARAMETERS = 32
 
-Parameters = Annotated[dict[str, Any], Field(max_length=_MAX_PARAMETERS)]
+
+def _nothing_for_null(value: Any) -> Any:
+    """Some clients write null for what they leave out."""
+    return {} if value is None else value
+
+
+Parameters = Annotated[dict[str, Any], Field(max_length=_MAX_PARAMETERS), BeforeValidator(_nothing_for_null)]
 _Axis = Annotated[StrictInt, Field(ge=0, le=MAX_INT64)]
 
 
@@ -46,7 +52,7 @@ class InferRequest(BaseModel):
     id: StrictStr | None = None
     parameters: Parameters = {}
     inputs: Annotated[list[RequestInput], Field(max_length=_MAX_TENSORS, fail_fast=True)]
-    outputs: Annotated[list[RequestOutput], Field(max_length=_MAX_TENSORS, fail_fast=True)] = []
+    outputs: Annotated[list[RequestOutput], Field(max_length=_MAX_TENSORS, fail_fast=True)] | None = None
 
 
 class _Parameters(BaseModel):
