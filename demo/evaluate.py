@@ -14,7 +14,7 @@ from tqdm import tqdm
 from demo.clips import generate_file
 from demo.local_server import local_server
 
-# Training and its held-out set use 1 and 2 (demo/train.py).
+# Training and its held-out set use 1 and 2 (demo/training.py).
 EVALUATION_SEED = 2026
 CLIENTS = 4
 

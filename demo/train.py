@@ -1,26 +1,20 @@
-"""Train the demo network on generated clips: `python -m demo.train`, two CPU cores, from a fixed seed."""
+"""Train the demo's video classifier on generated clips: `python -m demo.train`, two CPU cores, from a fixed seed."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from demo.dataset import load_examples
 from demo.shapes import LABELS, MIRRORED, RED_BLUE_SWAPPED, REVERSED, TRANSPOSED, UPSIDE_DOWN
+from demo.training import DATA_FOLDER, HOLD_OUT_SEED, TRAIN_SEED, fit, save_weights
 from models import Network, create_model, model_entry
-
-WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-DATA_FOLDER = Path(__file__).parent / "data"
-TRAIN_SEED, HOLD_OUT_SEED = 1, 2
 
 
 def _label_map(changes: dict[str, str]) -> NDArray[np.int64]:
@@ -66,30 +60,18 @@ def predict(network: Network, clips: NDArray[np.uint8]) -> NDArray[np.int64]:
 def train(
     network: Network, clips: NDArray[np.uint8], labels: NDArray[np.int64], epochs: int, batch_size: int, seed: int
 ) -> None:
-    """Train in place with AdamW, a one-cycle learning rate and label smoothing."""
+    """Train in place with label smoothing."""
     rng = np.random.default_rng(seed)
-    steps = len(clips) // batch_size
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs * steps, pct_start=0.2)
     criterion = nn.CrossEntropyLoss(label_smoothing=0.05)
-    for epoch in range(epochs):
-        network.train()
-        order = rng.permutation(len(clips))[: steps * batch_size].reshape(steps, batch_size)
-        progress = tqdm(order, desc=f"epoch {epoch + 1}/{epochs}", unit="batch")
-        correct = seen = 0
-        for numbers in progress:
-            pairs = [augment(clips[i], int(labels[i]), rng) for i in numbers]
-            target = torch.tensor([label for _, label in pairs])
-            logits = network(to_input(np.stack([clip for clip, _ in pairs]), network))
-            loss = criterion(logits, target)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            seen += len(numbers)
-            correct += int((logits.argmax(dim=1) == target).sum())
-            progress.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{correct / seen:.3f}")
+
+    def step(numbers: NDArray[np.int64]) -> tuple[Tensor, float]:
+        pairs = [augment(clips[i], int(labels[i]), rng) for i in numbers]
+        target = torch.tensor([label for _, label in pairs])
+        logits = network(to_input(np.stack([clip for clip, _ in pairs]), network))
+        right = (logits.argmax(dim=1) == target).float().mean()
+        return criterion(logits, target), float(right)
+
+    fit(network, step, len(clips), epochs, batch_size, rng)
 
 
 def print_confusions(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
@@ -117,10 +99,7 @@ def main() -> None:
     predicted = predict(network, held_out)
     print(f"held-out clips: {np.mean(predicted == truth):.2%} right of {len(truth)}")
     print_confusions(predicted, truth)
-    WEIGHTS_FOLDER.mkdir(exist_ok=True)
-    file = WEIGHTS_FOLDER / f"{arguments.name}.safetensors"
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, file)
-    print(f"wrote {file} after {(time.monotonic() - begin) / 60:.1f} minutes")
+    print(f"wrote {save_weights(network)} after {(time.monotonic() - begin) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

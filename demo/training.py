@@ -1,0 +1,60 @@
+"""What both trainings share: the optimiser and its schedule, and the file that they write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from models import Network
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+DATA_FOLDER = Path(__file__).parent / "data"
+# What is measured over HTTP has other seeds (demo/evaluate*.py).
+TRAIN_SEED, HOLD_OUT_SEED = 1, 2
+
+Step = Callable[[NDArray[np.int64]], tuple[Tensor, float]]
+
+
+def fit(network: Network, step: Step, examples: int, epochs: int, batch_size: int, rng: np.random.Generator) -> None:
+    """Train in place with AdamW and a one-cycle learning rate.
+
+    Args:
+        network: What is trained.
+        step: Given the numbers of a batch's examples, returns their loss and the share that the network got right.
+        examples: How many there are.
+        epochs: Passes over the examples.
+        batch_size: Examples a step; what is left over of a pass is left out.
+        rng: Shuffles the examples.
+    """
+    steps = examples // batch_size
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs * steps, pct_start=0.2)
+    for epoch in range(epochs):
+        network.train()
+        order = rng.permutation(examples)[: steps * batch_size].reshape(steps, batch_size)
+        progress = tqdm(order, desc=f"epoch {epoch + 1}/{epochs}", unit="batch")
+        right = 0.0
+        for done, numbers in enumerate(progress, 1):
+            loss, share = step(numbers)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            right += share
+            progress.set_postfix(loss=f"{loss.item():.3f}", right=f"{right / done:.3f}")
+
+
+def save_weights(network: Network) -> Path:
+    """Write the network's weights under its registered name; return the file."""
+    WEIGHTS_FOLDER.mkdir(exist_ok=True)
+    file = WEIGHTS_FOLDER / f"{network.name}.safetensors"
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, file)
+    return file
