@@ -37,8 +37,8 @@ def _in_circle(x: Plane, y: Plane) -> Mask:
 
 
 def _in_triangle(x: Plane, y: Plane) -> Mask:
-    # A side's distance from the origin is half that of the opposite corner, which lies at (-1, 0) here.
-    return _folded(x, y, 3)[0] <= 0.5
+    # A side's distance from the origin is half that of the opposite corner; one side lies below, level.
+    return _folded(y, x, 3)[0] <= 0.5
 
 
 def _in_square(x: Plane, y: Plane) -> Mask:
@@ -46,10 +46,10 @@ def _in_square(x: Plane, y: Plane) -> Mask:
 
 
 def _in_star(x: Plane, y: Plane) -> Mask:
-    # In one sector the outline is the straight line from the tip (1, 0) to the notch.
-    x, y = _folded(x, y, 5)
-    notch_x, notch_y = STAR_NOTCH * cos(pi / 5), STAR_NOTCH * sin(pi / 5)
-    return (x - 1) * notch_y - y * (notch_x - 1) <= 0
+    # In a sector around a tip, one of which points up, the outline is the straight line from the tip to the notch.
+    along, aside = _folded(-y, x, 5)
+    notch_along, notch_aside = STAR_NOTCH * cos(pi / 5), STAR_NOTCH * sin(pi / 5)
+    return (along - 1) * notch_aside - aside * (notch_along - 1) <= 0
 
 
 def _in_cross(x: Plane, y: Plane) -> Mask:
@@ -64,7 +64,7 @@ def _in_ring(x: Plane, y: Plane) -> Mask:
     return (squared <= 1) & (squared >= RING_HOLE**2)
 
 
-# Whether points lie within the outline around the origin whose farthest point is at distance 1.
+# Whether points lie within the upright outline around the origin whose farthest point is at distance 1; y points down.
 _OUTLINES: dict[str, Callable[[Plane, Plane], Mask]] = {
     "circle": _in_circle,
     "triangle": _in_triangle,
@@ -78,11 +78,12 @@ SCENE_LABELS = ("background", *SHAPES)
 
 SHORT_SIDES = (96, 320)
 _ASPECTS = ((1, 1), (4, 3), (3, 2), (16, 9), (3, 4), (2, 3), (9, 16))
-_MOST_SHAPES = 8
-_RADII = (0.13, 0.34)
+_MOST_SHAPES = 7
+_RADII = (0.17, 0.38)
+_MOST_TILT = 0.4  # radians, to either side
 # A shape is drawn only if that share of every shape below it stays to be seen.
-_VISIBLE_SHARE = 0.65
-_COLOUR_DISTANCE = 70
+_VISIBLE_SHARE = 0.75
+_COLOUR_DISTANCE = 80
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def render_scene(rng: np.random.Generator) -> Scene:
     """Draw one scene; everything about it comes from `rng`."""
     height, width = size = _picture_size(rng)
     short = min(size)
-    canvas = _textured(rng.uniform(20, 235, 3), size, rng)
+    everywhere = np.ones(size, np.bool_)
+    canvas = _painted(everywhere, rng.uniform(20, 235, 3), rng).reshape(height, width, 3)
     mask = np.zeros(size, np.uint8)
     below: list[tuple[Mask, int]] = []  # of each shape so far: what is still to be seen of it, its pixels at first
     for _ in range(int(rng.integers(2, _MOST_SHAPES + 1))):
@@ -127,12 +129,11 @@ def render_scene(rng: np.random.Generator) -> Scene:
         radius = short * rng.uniform(*_RADII)
         # Up to a third of a shape's radius may lie outside the picture.
         centre = (_within(width, 0.67 * radius, rng), _within(height, 0.67 * radius, rng))
-        drawn = shape_mask(SCENE_LABELS[index], size, centre, radius, rng.uniform(0, 2 * pi))
+        drawn = shape_mask(SCENE_LABELS[index], size, centre, radius, rng.uniform(-_MOST_TILT, _MOST_TILT))
         if any((seen & ~drawn).sum() < _VISIBLE_SHARE * area for seen, area in below):
             continue
         below = [(seen & ~drawn, area) for seen, area in below] + [(drawn, int(drawn.sum()))]
-        colour = _standing_out(canvas[drawn], rng)
-        canvas = np.where(drawn[..., None], _textured(colour, size, rng), canvas)
+        canvas[drawn] = _painted(drawn, _standing_out(canvas[drawn], rng), rng)
         mask[drawn] = index
     return Scene(_photographed(canvas, rng), mask)
 
@@ -157,28 +158,32 @@ def _standing_out(behind: NDArray[np.float32], rng: np.random.Generator) -> NDAr
     return np.asarray(good[0] if good else candidates[int(np.argmax(distances))])
 
 
-def _textured(colour: NDArray[np.float64], size: tuple[int, int], rng: np.random.Generator) -> Plane:
-    """Return a plane (H, W, 3), 0 to 255, of one colour under a random pattern."""
+def _painted(pixels: Mask, colour: NDArray[np.float64], rng: np.random.Generator) -> Plane:
+    """Return the colours (N, 3), 0 to 255, of those pixels (H, W) of a plane of one colour under a random pattern."""
+    pattern = _pattern(pixels.shape, rng)[pixels]
+    tint = rng.uniform(0, 18) * rng.uniform(-1, 1, 3)
+    return np.asarray(np.clip(colour + pattern[:, None] * tint, 0, 255), dtype=np.float32)
+
+
+def _pattern(size: tuple[int, int], rng: np.random.Generator) -> Plane:
+    """Return a plane (H, W) of values from -1 to 1."""
     height, width = size
-    contrast = rng.uniform(0, 22)
-    tint = rng.uniform(-1, 1, 3)
     kind = rng.choice(["blotches", "stripes", "checks", "plain"])
     if kind == "blotches":
-        cells = rng.integers(3, 24, 2)
-        pattern = cv2.resize(rng.uniform(-1, 1, cells).astype(np.float32), (width, height))
-    else:
-        y, x = np.indices(size, dtype=np.float32)
-        angle, period = rng.uniform(0, pi), min(size) * rng.uniform(0.04, 0.2)
-        along = (x * cos(angle) + y * sin(angle)) * (2 * pi / period)
-        across = (y * cos(angle) - x * sin(angle)) * (2 * pi / period)
-        pattern = {"stripes": np.sin(along), "checks": np.sign(np.sin(along) * np.sin(across)), "plain": 0 * x}[kind]
-    return np.asarray(np.clip(colour + contrast * pattern[..., None] * tint, 0, 255), dtype=np.float32)
+        cells = rng.uniform(-1, 1, rng.integers(3, 24, 2)).astype(np.float32)
+        return np.asarray(cv2.resize(cells, (width, height)))
+    y, x = np.indices(size, dtype=np.float32)
+    angle, period = rng.uniform(0, pi), min(size) * rng.uniform(0.04, 0.2)
+    along = np.sin((x * cos(angle) + y * sin(angle)) * (2 * pi / period))
+    across = np.sin((y * cos(angle) - x * sin(angle)) * (2 * pi / period))
+    patterns = {"stripes": along, "checks": np.sign(along * across), "plain": np.zeros_like(x)}
+    return np.asarray(patterns[kind])
 
 
 def _photographed(canvas: Plane, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return the canvas as an uneven light and a noisy sensor would show it, uint8."""
     height, width = canvas.shape[:2]
-    corners = rng.uniform(0.7, 1.15, (2, 2)).astype(np.float32)
+    corners = rng.uniform(0.75, 1.1, (2, 2)).astype(np.float32)
     light = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
-    noise = rng.normal(0, rng.uniform(0, 8), canvas.shape).astype(np.float32)
+    noise = np.float32(rng.uniform(0, 6)) * rng.standard_normal(canvas.shape, np.float32)
     return np.asarray(np.clip(canvas * light + noise, 0, 255), dtype=np.uint8)
