@@ -71,7 +71,7 @@ def train(
         right = (logits.argmax(dim=1) == target).float().mean()
         return criterion(logits, target), float(right)
 
-    fit(network, step, len(clips), epochs, batch_size, rng)
+    fit(network, step, len(clips), epochs, batch_size, 2e-3, rng)
 
 
 def print_confusions(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> None:

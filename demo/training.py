@@ -22,7 +22,15 @@ TRAIN_SEED, HOLD_OUT_SEED = 1, 2
 Step = Callable[[NDArray[np.int64]], tuple[Tensor, float]]
 
 
-def fit(network: Network, step: Step, examples: int, epochs: int, batch_size: int, rng: np.random.Generator) -> None:
+def fit(
+    network: Network,
+    step: Step,
+    examples: int,
+    epochs: int,
+    batch_size: int,
+    peak_rate: float,
+    rng: np.random.Generator,
+) -> None:
     """Train in place with AdamW and a one-cycle learning rate.
 
     Args:
@@ -31,11 +39,12 @@ def fit(network: Network, step: Step, examples: int, epochs: int, batch_size: in
         examples: How many there are.
         epochs: Passes over the examples.
         batch_size: Examples a step; what is left over of a pass is left out.
+        peak_rate: Highest learning rate, reached after a fifth of the steps.
         rng: Shuffles the examples.
     """
     steps = examples // batch_size
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs * steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_rate, epochs * steps, pct_start=0.2)
     for epoch in range(epochs):
         network.train()
         order = rng.permutation(examples)[: steps * batch_size].reshape(steps, batch_size)
