@@ -21,7 +21,7 @@ $(VENV)/everything: $(VENV)/serving
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/serving ## serve the demo model, POST the sample clip and picture, print the answers (KEEP=1: stay up)
+demo: $(VENV)/serving ## serve the demo models, POST the sample clip and pictures, print the answers (KEEP=1: stay up)
 	$(BIN)/python -m demo.run --port $(PORT) $(if $(KEEP),--keep)
 
 install: $(VENV)/everything ## make .venv with all dependencies
@@ -59,13 +59,16 @@ bench: install ## measure decoding against a full decode, seeking and torchcodec
 	$(PIP) install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench.decoding
 
-train-demo: install ## train the demo network from its seed and export it
+train-demo: install ## train the demo networks from their seeds and export them
 	$(BIN)/python -m demo.train
-	rm -rf model_repository/uniformer_tiny_shapes
+	$(BIN)/python -m demo.train_segmentation
+	rm -rf model_repository/uniformer_tiny_shapes model_repository/uniformer_tiny_shapes_fpn
 	$(BIN)/clipserve export uniformer_tiny_shapes
+	$(BIN)/clipserve export uniformer_tiny_shapes_fpn
 
-evaluate-demo: install ## POST 1,000 freshly generated clips to a server and print the accuracy
+evaluate-demo: install ## POST freshly generated clips and pictures to a server and print how right the answers are
 	$(BIN)/python -m demo.evaluate
+	$(BIN)/python -m demo.evaluate_segmentation
 
 clean: ## remove the virtual environment and everything generated
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/data loadtest/results

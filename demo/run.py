@@ -1,4 +1,4 @@
-"""The demo: start the server, POST the sample clip and picture, print the answers (`python -m demo.run`)."""
+"""The demo: start the server, POST the sample clip and pictures, print the answers (`python -m demo.run`)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from typing import Any
 from demo.local_server import DIRECT, local_server
 
 MEDIA_FOLDER = Path(__file__).parent / "media"
+# What the demo's network may err about a class's share of a picture's pixels.
+SHARE_TOLERANCE = 0.02
 
 
-def classify(address: str, file: Path) -> dict[str, Any]:
+def post(url: str, file: Path) -> dict[str, Any]:
     """POST a file as the raw body and return the server's answer."""
-    request = urllib.request.Request(f"{address}/v1/classify", file.read_bytes(), method="POST")  # noqa: S310
+    request = urllib.request.Request(url, file.read_bytes(), method="POST")  # noqa: S310
     request.add_header("Content-Type", "application/octet-stream")
     with DIRECT.open(request, timeout=60) as response:
         answer: dict[str, Any] = json.load(response)
     return answer
 
 
-def show(address: str, file: Path, expected: str) -> bool:
+def show_label(address: str, file: Path, expected: str) -> bool:
     """Classify one sample, print the answer, and tell whether it is the right one."""
-    answer = classify(address, file)
+    answer = post(f"{address}/v1/classify", file)
     media, timing = answer["media"], answer["timing_seconds"]
     print(f"\n{file.name}: {media['codec']} {media['width']}x{media['height']}, {media['frames']} frames")
     for prediction in answer["predictions"][:3]:
@@ -40,15 +42,37 @@ def show(address: str, file: Path, expected: str) -> bool:
     return right
 
 
+def show_segments(address: str, file: Path, expected: dict[str, float]) -> bool:
+    """Segment one sample, print the classes' shares of it, and tell whether they are about those that were drawn."""
+    answer = post(f"{address}/v1/segment?output=rle", file)
+    media = answer["media"]
+    found = {segment["label"]: segment["share"] for segment in answer["masks"][0]["segments"]}
+    print(f"\n{file.name}: {media['codec']} {media['width']}x{media['height']}, segmented by {answer['model']}")
+    for label, share in found.items():
+        print(f"  {share:6.1%}  {label} (drawn: {expected.get(label, 0):.1%})")
+    right = all(abs(found.get(label, 0) - expected.get(label, 0)) <= SHARE_TOLERANCE for label in found | expected)
+    print(f"  {'right' if right else 'WRONG'}: shares may be off by {SHARE_TOLERANCE:.0%} of the picture")
+    overlay = f"{address}/v1/segment?output=overlay"
+    print(f"  to see the mask: curl --data-binary @demo/media/{file.name} '{overlay}' -o overlay.jpg")
+    return right
+
+
+def read_expected(name: str) -> dict[str, Any]:
+    """Return what each sample shows, by its file's name."""
+    expected: dict[str, Any] = json.loads((MEDIA_FOLDER / name).read_text())
+    return expected
+
+
 def main() -> int:
     """Run the demo; 1 if an answer is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000, help="port to serve on (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep serving until Ctrl-C")
     arguments = parser.parse_args()
-    samples: dict[str, str] = json.loads((MEDIA_FOLDER / "labels.json").read_text())
+    labels, shares = read_expected("labels.json"), read_expected("shares.json")
     with local_server(arguments.port) as address:
-        results = [show(address, MEDIA_FOLDER / name, label) for name, label in samples.items()]
+        results = [show_label(address, MEDIA_FOLDER / name, expected) for name, expected in labels.items()]
+        results += [show_segments(address, MEDIA_FOLDER / name, expected) for name, expected in shares.items()]
         print(f"\npage: {address}/    documentation of the interface: {address}/docs", flush=True)
         if arguments.keep:
             print("serving until Ctrl-C", flush=True)
