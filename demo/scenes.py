@@ -18,18 +18,8 @@ from numpy.typing import NDArray
 Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-RING_HOLE = 0.55
-STAR_NOTCH = 0.45
-CROSS_HALF_WIDTH = 0.3
-
-
-def _folded(x: Plane, y: Plane, parts: int) -> tuple[Plane, Plane]:
-    """Return the points turned and mirrored into the first of 2 * `parts` equal sectors around the origin."""
-    sector = 2 * pi / parts
-    angle = np.arctan2(y, x) % sector
-    angle = np.minimum(angle, sector - angle)
-    radius = np.hypot(x, y)
-    return radius * np.cos(angle), radius * np.sin(angle)
+RING_HOLE = 0.5
+CROSS_HALF_WIDTH = 0.33
 
 
 def _in_circle(x: Plane, y: Plane) -> Mask:
@@ -38,18 +28,11 @@ def _in_circle(x: Plane, y: Plane) -> Mask:
 
 def _in_triangle(x: Plane, y: Plane) -> Mask:
     # A side's distance from the origin is half that of the opposite corner; one side lies below, level.
-    return _folded(y, x, 3)[0] <= 0.5
+    return np.maximum(y, abs(x) * cos(pi / 6) - y / 2) <= 0.5
 
 
 def _in_square(x: Plane, y: Plane) -> Mask:
     return np.maximum(abs(x), abs(y)) <= cos(pi / 4)
-
-
-def _in_star(x: Plane, y: Plane) -> Mask:
-    # In a sector around a tip, one of which points up, the outline is the straight line from the tip to the notch.
-    along, aside = _folded(-y, x, 5)
-    notch_along, notch_aside = STAR_NOTCH * cos(pi / 5), STAR_NOTCH * sin(pi / 5)
-    return (along - 1) * notch_aside - aside * (notch_along - 1) <= 0
 
 
 def _in_cross(x: Plane, y: Plane) -> Mask:
@@ -69,7 +52,6 @@ _OUTLINES: dict[str, Callable[[Plane, Plane], Mask]] = {
     "circle": _in_circle,
     "triangle": _in_triangle,
     "square": _in_square,
-    "star": _in_star,
     "cross": _in_cross,
     "ring": _in_ring,
 }
@@ -78,8 +60,8 @@ SCENE_LABELS = ("background", *SHAPES)
 
 SHORT_SIDES = (96, 320)
 _ASPECTS = ((1, 1), (4, 3), (3, 2), (16, 9), (3, 4), (2, 3), (9, 16))
-_MOST_SHAPES = 7
-_RADII = (0.17, 0.38)
+_MOST_SHAPES = 5
+_RADII = (0.2, 0.42)
 _MOST_TILT = 0.4  # radians, to either side
 # A shape is drawn only if that share of every shape below it stays to be seen.
 _VISIBLE_SHARE = 0.75

@@ -103,7 +103,7 @@ def main() -> None:
     """Generate the scenes, train, measure on held-out scenes, write the weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=4000, help="training scenes to generate (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the scenes (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=18, help="passes over the scenes (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights and augmentation (%(default)s)")
     arguments = parser.parse_args()
     begin = time.monotonic()

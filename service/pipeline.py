@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -20,13 +19,12 @@ from service.media.types import (
     DecodeLimits,
     DecodeRequest,
     DecodeResult,
-    MediaInfo,
     PictureRequest,
     PictureResult,
 )
 from service.metrics import Metrics
 from service.outputs.classification import Prediction, combine_views, top_k
-from service.outputs.masks import Mask, enlarge
+from service.outputs.masks import Mask, enlarge, mask_of_logits
 from service.outputs.windows import Stitcher, WindowGrid, window_grid
 from service.repository import ServedModel
 from service.runtimes.base import OutputName
@@ -216,14 +214,11 @@ class Pipeline:
                 f"{grid.window[1]}x{grid.window[0]}; the limit is "
                 f"{self._settings.max_windows}: ask for a smaller short_side"
             )
-        if grid.count == 1:
-            outputs = await model.batcher.submit(pictures, "mask")
-            masks = [output.output for output in outputs]
-        else:
-            outputs, masks = [], []
-            for picture in pictures:
-                masks.append(await _stitched(model.batcher, picture, grid, manifest.num_classes, outputs))
-        masks = await asyncio.to_thread(_at_upload_size, masks, result.content, result.media)
+        outputs: list[ViewOutput] = []
+        # One picture after the other: the logits of all of them would be too much to hold.
+        masks = [
+            await _mask(model.batcher, picture, grid, manifest.num_classes, result, outputs) for picture in pictures
+        ]
         clock.queued = outputs[0].queued
         timing, batch_size = clock.timing(), max(output.batch_size for output in outputs)
         self._count(manifest.name, timing, batch_size, windows, result.frames_decoded, len(result.frames))
@@ -311,23 +306,29 @@ def _check_part(start: float | None, end: float | None) -> None:
         raise BadParameterError(f"end={end} must lie after start={start} (seconds)")
 
 
-async def _stitched(
-    batcher: Batcher, picture: NDArray[np.uint8], grid: WindowGrid, classes: int, outputs: list[ViewOutput]
+async def _mask(
+    batcher: Batcher,
+    picture: NDArray[np.uint8],
+    grid: WindowGrid,
+    classes: int,
+    decoded: PictureResult,
+    outputs: list[ViewOutput],
 ) -> Mask:
-    """Return the mask of one picture through its windows, a row of them at a time; adds what came out to `outputs`."""
+    """Return the mask of one picture at the upload's size; adds the figures of its runs to `outputs`."""
+    size = (decoded.media.height, decoded.media.width)
+    if grid.count == 1:
+        (output,) = await batcher.submit(picture[None])
+        outputs.append(_without_output(output))
+        return await asyncio.to_thread(mask_of_logits, output.output, grid.size, decoded.content, size)
     stitcher = Stitcher(grid, classes)
     for number in range(len(grid.tops)):
-        row = await batcher.submit(grid.row(picture, number), "logits")
+        row = await batcher.submit(grid.row(picture, number))
         await asyncio.to_thread(stitcher.add_row, number, [output.output for output in row])
         outputs.extend(_without_output(output) for output in row)
-    return stitcher.mask()
+    height, width = decoded.content
+    return await asyncio.to_thread(enlarge, stitcher.mask()[:height, :width], size)
 
 
 def _without_output(output: ViewOutput) -> ViewOutput:
-    """Return the figures of a run alone: the logits of all windows would be too much to keep."""
+    """Return the figures of a run alone: the logits of all pictures or windows would be too much to keep."""
     return ViewOutput(np.empty(0), output.batch_size, output.queued)
-
-
-def _at_upload_size(masks: Sequence[NDArray[Any]], content: tuple[int, int], media: MediaInfo) -> list[Mask]:
-    height, width = content
-    return [enlarge(mask[:height, :width], (media.height, media.width)) for mask in masks]

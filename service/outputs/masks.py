@@ -42,19 +42,42 @@ class Segment:
     counts: str
 
 
+def mask_of_logits(
+    logits: NDArray[np.float32], seen: tuple[int, int], content: tuple[int, int], size: tuple[int, int]
+) -> Mask:
+    """Return the class of each pixel at (height, width) `size`, as the papers' test finds it.
+
+    The logits are enlarged to the size at which the network saw the picture, and those of the picture itself to its own
+    size, both bilinearly; then comes the arg max. Only classes that are the first or second anywhere can win, so only
+    their planes are enlarged, one after the other.
+
+    Args:
+        logits: Coarse logits (classes, H/4, W/4).
+        seen: Height and width of the network's input.
+        content: What the picture takes up of it.
+        size: Height and width of the mask.
+    """
+    leading = np.argpartition(logits, -min(2, len(logits)), axis=0)[-2:]
+    candidates = np.unique(leading)
+    planes = (_resize(_resize(logits[index], seen)[: content[0], : content[1]], size) for index in candidates)
+    return np.asarray(candidates[strongest(planes, size)], dtype=np.uint8)
+
+
 def enlarge(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Bring a mask to another (height, width) so that borders stay smooth.
+    """Bring a mask whose logits are gone to another (height, width) so that borders stay smooth.
 
     Each class votes for a pixel as strongly as it is present around it: the arg max of the classes' own planes resized
-    bilinearly, as logits would be. Taking the nearest pixel instead would give stairs.
+    bilinearly. Taking the nearest pixel instead would give stairs.
     """
     if mask.shape == size:
         return mask
     present = np.unique(mask)
-    planes = (
-        cv2.resize((mask == index).astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR) for index in present
-    )
+    planes = (_resize((mask == index).astype(np.float32), size) for index in present)
     return np.asarray(present[strongest(planes, size)], dtype=np.uint8)
+
+
+def _resize(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 def to_png(mask: Mask, palette: tuple[Colour, ...]) -> bytes:

@@ -68,12 +68,13 @@ def test_mask_has_the_size_and_the_axes_of_the_upload(server: RunningServer, siz
     expected = quarters(*size)
     mask = mask_of(post(server, saved(coloured(expected))))
     assert mask.shape == size
-    # A pixel of the network is that many of the upload at most; borders may move by one of them.
-    reach = max(1, -(-max(size) // 512) + -(-min(size) // 128))
+    # Classes are told apart on a grid of four pixels of the network, each some pixels of the upload; borders may move
+    # by one cell.
+    reach = 1 + int(4 * max(max(size) / 512, min(size) / 128))
     inner = away_from_borders(expected, reach)
     assert (mask == expected)[inner].all()
     if min(size) > 30:
-        assert inner.mean() > 0.8
+        assert inner.mean() > 0.7
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP"])
@@ -284,8 +285,8 @@ def test_large_pictures_come_back_at_their_own_size_within_bounded_memory(server
     before = resident_peak(server.process.pid)
     mask = mask_of(post(server, content))
     assert mask.shape == truth.shape
-    assert (mask == truth)[away_from_borders(truth, 60)].all()
-    # The mask, the votes for it and its PNG; the network's full logits at that size would take 384 MB for four classes.
+    assert (mask == truth)[away_from_borders(truth, 126)].all()
+    # Planes of two classes at a time, the mask, its PNG: logits of that size would take 384 MB for these four classes.
     assert resident_peak(server.process.pid) - before < 512 << 20
 
 
