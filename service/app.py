@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from service.api import classify, health, models, page, segment
 from service.api.access import CountAnswers
+from service.api.draining import CloseWhileDraining
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
 from service.api.v2.routes import include_inference_protocol
@@ -63,6 +64,7 @@ def create_app(
     install_problem_handlers(app, metrics)
 
     app.add_middleware(CountAnswers, metrics=metrics)
+    app.add_middleware(CloseWhileDraining)
     return app
 
 
@@ -91,7 +93,8 @@ async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> None
     state.metrics.watch_queue("decode", lambda: state.pool.waiting)
     for model in state.repository:
         state.metrics.watch_queue(model.manifest.name, partial(_queue_depth, model.batcher))
-    state.phase = "ready"
+    if state.phase == "starting":
+        state.phase = "ready"
     names = ", ".join(model.manifest.name for model in state.repository)
     logger.info("ready: %d decode workers, models %s", state.pool.size, names)
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
-from math import ceil
 from typing import Protocol
 
-import uvicorn
 from pydantic import ValidationError
 
-from service.app import create_app
+from service.server import run_server
 from service.settings import Settings
 
 COMMAND_GROUP = "clipserve.commands"
@@ -65,31 +62,6 @@ class ServeCommand:
             return 2
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         return run_server(settings)
-
-
-def run_server(settings: Settings) -> int:
-    """Serve until a signal; return 1 if the models could not be loaded."""
-    failed = False
-
-    def stop() -> None:
-        nonlocal failed
-        failed = True
-        server.should_exit = True
-
-    config = uvicorn.Config(
-        create_app(settings, on_failed_start=stop),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=ceil(settings.drain_timeout),
-    )
-    server = uvicorn.Server(config)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn raises the signal once more when it has drained; being asked to stop is no failure.
-        signal.signal(number, lambda *_: sys.exit(0))
-    server.run()
-    return int(failed)
 
 
 def _commands() -> dict[str, Command]:

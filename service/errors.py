@@ -1,14 +1,18 @@
 """The service's exceptions. Each knows the HTTP status and the stable code that a client sees.
 
 ServiceError
+|-- BadRequestError           400  not HTTP
 |-- BadParameterError         400  a query parameter or the form is wrong
 |-- WrongTaskError            400  the model answers another question
 |-- UnknownModelError         404  no such model
+|-- UploadStalledError        408  the rest of the body does not come
 |-- PayloadTooLargeError      413  the body is over the limit
 |-- UnsupportedMediaError     415  not a container format or codec that is taken
 |-- UndecodableMediaError     422  taken, but broken
 |   `-- MediaLimitError       422  sound, but over a decode limit
 |-- QueueFullError            429  shed; try again later
+|   `-- OverloadedError       429  there is room, but not the time to do it
+|-- HeaderTooLargeError       431  the request line and headers are over the limit
 |-- NotReadyError             503  starting or draining
 |-- DeadlineExceededError     504  the request was not done in time
 `-- InternalError             500  ours to mend; the text is fixed, the log has the rest
@@ -41,6 +45,12 @@ class ServiceError(Exception):
         self.retry_after = retry_after
 
 
+class BadRequestError(ServiceError):
+    """What came is not an HTTP request."""
+
+    status, code, title = 400, "bad_request", "Bad request"
+
+
 class BadParameterError(ServiceError):
     """A query parameter or the form is wrong."""
 
@@ -57,6 +67,12 @@ class UnknownModelError(ServiceError):
     """No loaded model has that name."""
 
     status, code, title = 404, "unknown_model", "Unknown model"
+
+
+class UploadStalledError(ServiceError):
+    """The client has stopped sending the body."""
+
+    status, code, title = 408, "upload_stalled", "Request timeout"
 
 
 class PayloadTooLargeError(ServiceError):
@@ -87,6 +103,18 @@ class QueueFullError(ServiceError):
     """More work is waiting than the queue may hold."""
 
     status, code, title = 429, "queue_full", "Too many requests"
+
+
+class OverloadedError(QueueFullError):
+    """What is waiting already takes longer than the request may."""
+
+    code = "overloaded"
+
+
+class HeaderTooLargeError(ServiceError):
+    """The request line and headers are larger than the limit."""
+
+    status, code, title = 431, "header_too_large", "Request header fields too large"
 
 
 class NotReadyError(ServiceError):

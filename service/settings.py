@@ -34,7 +34,18 @@ class Settings(BaseSettings):
     )
     max_upload_memory_bytes: int = Field(default=2048 * MEBIBYTE, gt=0, description="all uploads held at the same time")
     request_timeout: float = Field(default=60.0, gt=0, description="seconds until a request is given up (504)")
-    drain_timeout: float = Field(default=30.0, ge=0, description="seconds that accepted requests get at shutdown")
+    head_timeout: float = Field(default=10.0, gt=0, description="seconds for the request line and headers to come")
+    max_head_bytes: int = Field(default=16384, ge=1024, description="request line and headers together")
+    upload_idle_timeout: float = Field(
+        default=10.0, gt=0, description="seconds without a byte until an upload is given up (408)"
+    )
+    keep_alive_timeout: float = Field(default=65.0, gt=0, description="seconds that an idle connection is kept")
+    drain_delay: float = Field(
+        default=5.0, ge=0, description="seconds from SIGTERM on that the port stays open, not ready and refusing work"
+    )
+    drain_timeout: float = Field(
+        default=30.0, ge=0, description="seconds from the signal to stop on that accepted requests get to finish"
+    )
 
     decode_workers: int = Field(default_factory=available_cores, gt=0, description="decode processes")
     decode_timeout: float = Field(default=15.0, gt=0, description="seconds that decoding one upload may take")

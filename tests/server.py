@@ -46,8 +46,12 @@ def free_port() -> int:
 
 @contextmanager
 def serving(folder: Path, **settings: object) -> Iterator[RunningServer]:
-    """Run a server with the given settings until the block ends; its log goes to `folder`."""
+    """Run a server with the given settings until the block ends; its log goes to `folder`.
+
+    It does not linger at its end, unless a setting says so.
+    """
     port, log = free_port(), folder / "server.log"
+    settings = {"drain_delay": 0, **settings}
     environment = {**os.environ, **{f"CLIPSERVE_{key.upper()}": str(value) for key, value in settings.items()}}
     with log.open("wb") as output:
         process = subprocess.Popen(

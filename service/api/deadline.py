@@ -20,7 +20,12 @@ async def deadline(seconds: float | None) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        raise DeadlineExceededError(
-            f"the request was not done within {seconds:g} s: the upload comes too slowly, "
-            "the server is overloaded, or the request asks for too many views or windows"
-        ) from error
+        raise past_deadline(seconds) from error
+
+
+def past_deadline(seconds: float | None) -> DeadlineExceededError:
+    """Return the error of a request that was not done within `seconds`."""
+    return DeadlineExceededError(
+        f"the request was not done within {seconds:g} s: the upload comes too slowly, "
+        "the server is overloaded, or the request asks for too many views or windows"
+    )

@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.deadline import deadline
 from service.api.disconnect import run_while_connected
 from service.api.problems import Problem
 from service.api.state import ServerState, server_state
@@ -38,10 +37,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in (
         (400, "bad parameter or form, or the model does something else"),
         (404, "unknown model"),
+        (408, "the upload stalled"),
         (413, "body too large"),
         (415, "not a format that is accepted"),
         (422, "undecodable, or over a decode limit"),
-        (429, "queue full; see Retry-After"),
+        (429, "queue full, or too much waits to be done in time; see Retry-After"),
         (500, "a fault of the server"),
         (503, "starting or draining; see Retry-After"),
         (504, "deadline exceeded"),
@@ -99,9 +99,9 @@ async def with_upload(
     began = perf_counter()
     state = server_state(request)
     settings = state.settings
-    async with deadline(settings.request_timeout):
-        with state.accept():
-            model = state.repository.get(name, kind)
-            with model.batcher.statistics.request():
-                async with receive_upload(request, settings.max_body_bytes, state.upload_memory) as upload:
-                    return await run_while_connected(request, work(state, model, upload, began))
+    async with state.accept(settings.request_timeout):
+        model = state.repository.get(name, kind)
+        receiving = receive_upload(request, settings.max_body_bytes, settings.upload_idle_timeout, state.upload_memory)
+        with model.batcher.statistics.request():
+            async with receiving as upload:
+                return await run_while_connected(request, work(state, model, upload, began))

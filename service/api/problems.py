@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.errors import BadParameterError, InternalError, ServiceError, WorkerLostError
+from service.errors import BadParameterError, InternalError, ServiceError, UploadStalledError, WorkerLostError
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,9 @@ def _service_answer(request: Request, error: ServiceError) -> JSONResponse:
     if isinstance(error, InternalError) and not isinstance(error, WorkerLostError):
         detail = _hidden(error)
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if isinstance(error, UploadStalledError):
+        # The rest of the body may still come; nobody will read it.
+        headers["Connection"] = "close"
     return _answer(request, error.code, error.title, error.status, detail, headers)
 
 
@@ -62,8 +65,12 @@ def _hidden(error: BaseException) -> str:
 def _answer(request: Request, code: str, title: str, status: int, detail: str, headers: dict[str, str]) -> JSONResponse:
     if f"{request.url.path}/".startswith(f"{PROTOCOL_PREFIX}/"):
         return JSONResponse({"error": detail}, status, headers)
-    problem = Problem(type=f"urn:clipserve:problem:{code}", title=title, status=status, detail=detail, code=code)
-    return JSONResponse(problem.model_dump(), status, headers, MEDIA_TYPE)
+    return JSONResponse(problem_body(code, title, status, detail).model_dump(), status, headers, MEDIA_TYPE)
+
+
+def problem_body(code: str, title: str, status: int, detail: str) -> Problem:
+    """Return the body of an error answer."""
+    return Problem(type=f"urn:clipserve:problem:{code}", title=title, status=status, detail=detail, code=code)
 
 
 def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:

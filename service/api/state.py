@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Literal
 
 from fastapi import Request
 
+from service.api.deadline import past_deadline
 from service.api.upload import UploadMemory
 from service.errors import NotReadyError
 from service.media.pool import DecodePool
@@ -34,23 +36,53 @@ class ServerState:
         self.pipeline = Pipeline(pool, metrics, settings)
         self.upload_memory = UploadMemory(settings.max_upload_memory_bytes)
         self.phase: Phase = "starting"
+        self._deadlines: set[asyncio.Timeout] = set()
 
     @property
     def ready(self) -> bool:
         """Whether requests are taken: loaded, warm, not draining, decode workers and every batcher alive."""
         return self.phase == "ready" and self.pool.alive and all(model.batcher.alive for model in self.repository)
 
-    @contextmanager
-    def accept(self) -> Iterator[None]:
-        """Count a request as accepted while the block runs.
+    @property
+    def draining(self) -> bool:
+        """Whether shutdown has begun."""
+        return self.phase == "draining"
+
+    @asynccontextmanager
+    async def accept(self, seconds: float) -> AsyncIterator[None]:
+        """Accept a request: the block gets `seconds`, or less once the server drains.
 
         Raises:
-            NotReadyError: Starting or draining.
+            NotReadyError: Starting or draining, or the time for draining was over before the block was done.
+            DeadlineExceededError: The block took longer than it may.
         """
         if self.phase != "ready":
             raise NotReadyError(f"the server is {self.phase}; try again in a moment", retry_after=1)
-        with self.metrics.in_flight.track_inprogress():
-            yield
+        try:
+            with self.metrics.in_flight.track_inprogress():
+                async with asyncio.timeout(seconds) as deadline:
+                    self._deadlines.add(deadline)
+                    try:
+                        yield
+                    finally:
+                        self._deadlines.discard(deadline)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            if self.draining:
+                raise NotReadyError(
+                    f"the server is stopping, and the request was not done within the {self.settings.drain_timeout:g} "
+                    "s that it waits for; send it again",
+                    retry_after=1,
+                ) from error
+            raise past_deadline(seconds) from error
+
+    def drain(self) -> None:
+        """Accept nothing from now on, and let no accepted request run for longer than `drain_timeout`."""
+        self.phase = "draining"
+        latest = asyncio.get_running_loop().time() + self.settings.drain_timeout
+        for deadline in self._deadlines:
+            deadline.reschedule(min(latest, deadline.when() or latest))
 
 
 def server_state(request: Request) -> ServerState:

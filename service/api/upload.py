@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import perf_counter
 
 import python_multipart
 from fastapi import Request
@@ -12,8 +14,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
-from service.errors import BadParameterError, PayloadTooLargeError, QueueFullError
+from service.errors import BadParameterError, PayloadTooLargeError, QueueFullError, UploadStalledError
 from service.media.formats import SNIFF_BYTES, sniff
+from service.rate import ServiceTime, retry_after
 
 FILE_FIELD = b"file"
 # Bytes that the boundaries, headers and other fields of a form may add to the file.
@@ -26,6 +29,7 @@ class UploadMemory:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._held = 0
+        self._time_held = ServiceTime()
 
     def take(self, size: int) -> None:
         """Account for `size` more bytes.
@@ -36,13 +40,19 @@ class UploadMemory:
         if self._held + size > self._max_bytes:
             raise QueueFullError(
                 f"the uploads being worked on fill the {self._max_bytes} bytes that they may; try again later",
-                retry_after=1,
+                retry_after=retry_after(self._seconds_until_free(size)),
             )
         self._held += size
 
-    def give_back(self, size: int) -> None:
-        """Account for `size` bytes that are gone."""
+    def give_back(self, size: int, seconds: float) -> None:
+        """Account for `size` bytes of one upload that are gone after `seconds`."""
         self._held -= size
+        self._time_held.observe(1, seconds)
+
+    def _seconds_until_free(self, size: int) -> float:
+        """Estimate when `size` bytes find room: everything that is held now is given back in about one holding time."""
+        missing = self._held + size - self._max_bytes
+        return self._time_held.of(min(1.0, missing / max(1, self._held)))
 
 
 class HeldBytes:
@@ -55,6 +65,7 @@ class HeldBytes:
     def __init__(self, max_bytes: int, memory: UploadMemory) -> None:
         self._max_bytes = max_bytes
         self._memory = memory
+        self._began = perf_counter()
         self.size = 0
 
     def take(self, size: int) -> None:
@@ -73,15 +84,18 @@ class HeldBytes:
 
     def give_back(self) -> None:
         """Account for all of them being gone."""
-        self._memory.give_back(self.size)
+        self._memory.give_back(self.size, perf_counter() - self._began)
         self.size = 0
 
 
 @asynccontextmanager
-async def receive_upload(request: Request, max_bytes: int, memory: UploadMemory) -> AsyncIterator[int]:
+async def receive_upload(
+    request: Request, max_bytes: int, idle_timeout: float, memory: UploadMemory
+) -> AsyncIterator[int]:
     """Receive the body of `request` and yield the file descriptor of a memory file that holds the upload.
 
     Raises:
+        UploadStalledError: No byte has come for `idle_timeout` seconds.
         PayloadTooLargeError: More than `max_bytes`; noticed from the header or on the way, never after the fact.
         QueueFullError: All uploads together would go over what `memory` allows.
         UnsupportedMediaError: The first bytes are of no accepted format.
@@ -92,7 +106,7 @@ async def receive_upload(request: Request, max_bytes: int, memory: UploadMemory)
     held = HeldBytes(max_bytes, memory)
     try:
         sink = _sink(request, _RawSink(descriptor, held), max_bytes)
-        await receive_body(request, sink.write)
+        await receive_body(request, sink.write, idle_timeout)
         sink.finish()
         check_media(descriptor)
         yield descriptor
@@ -106,17 +120,27 @@ def open_upload() -> int:
     return os.memfd_create("upload", os.MFD_CLOEXEC)
 
 
-async def receive_body(request: Request, write: Callable[[bytes], None]) -> None:
+async def receive_body(request: Request, write: Callable[[bytes], None], idle_timeout: float) -> None:
     """Hand every chunk of the body of `request` to `write`, as it comes.
 
     Raises:
+        UploadStalledError: No byte has come for `idle_timeout` seconds.
         BadParameterError: The client stopped sending.
     """
+    received, clock = 0, asyncio.get_running_loop()
     try:
-        async for chunk in request.stream():
-            write(chunk)
+        async with asyncio.timeout(idle_timeout) as patience:
+            async for chunk in request.stream():
+                write(chunk)
+                received += len(chunk)
+                patience.reschedule(clock.time() + idle_timeout)
     except ClientDisconnect as error:
         raise BadParameterError("the connection closed before the whole body came") from error
+    except TimeoutError as error:
+        raise UploadStalledError(
+            f"after {received} bytes of the body nothing came for {idle_timeout:g} s, which is the limit: "
+            "send the upload without a pause"
+        ) from error
 
 
 def check_media(descriptor: int) -> None:

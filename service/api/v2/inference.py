@@ -39,16 +39,15 @@ async def infer(request: Request) -> Response:
     began = perf_counter()
     state = server_state(request)
     settings = state.settings
-    async with deadline(settings.request_timeout):
-        with state.accept():
-            model = asked_model(request)
-            contract = contract_of(model, state)
-            with model.batcher.statistics.request():
-                async with (
-                    receive_call(request, contract, settings, state.upload_memory) as received,
-                    deadline(received.call.parameters.timeout / 1e6 or None),
-                ):
-                    return await run_while_connected(request, _answer(state, contract, received, began))
+    async with state.accept(settings.request_timeout):
+        model = asked_model(request)
+        contract = contract_of(model, state)
+        with model.batcher.statistics.request():
+            async with (
+                receive_call(request, contract, settings, state.upload_memory) as received,
+                deadline(received.call.parameters.timeout / 1e6 or None),
+            ):
+                return await run_while_connected(request, _answer(state, contract, received, began))
 
 
 async def _answer(state: ServerState, contract: Contract[Any], received: Received, began: float) -> Response:

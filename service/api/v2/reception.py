@@ -71,7 +71,7 @@ async def receive_call(
             held.take(len(chunk))
             body.write(chunk)
 
-        await receive_body(request, write)
+        await receive_body(request, write, settings.upload_idle_timeout)
         yield body.finish()
     finally:
         clips.close()

@@ -61,9 +61,9 @@ async def repository_index(request: Request) -> list[dict[str, str]]:
             raise PayloadTooLargeError(f"the request has more than {_MAX_INDEX_REQUEST_BYTES} bytes")
         content.extend(chunk)
 
-    await receive_body(request, write)
-    asked = checked(IndexRequest, parse_json(content or b"{}"), "the request")
     state = server_state(request)
+    await receive_body(request, write, state.settings.upload_idle_timeout)
+    asked = checked(IndexRequest, parse_json(content or b"{}"), "the request")
     models = [
         {
             "name": model.manifest.name,

@@ -1,0 +1,88 @@
+"""The running server process: uvicorn with our connections, and a drain that load balancers can follow."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Sequence
+from math import ceil
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.server import HANDLED_SIGNALS
+
+from service.api.state import ServerState
+from service.app import create_app
+from service.connection import Connection
+from service.settings import Settings
+
+# Seconds that answers get to be written once the requests are done; a client that does not read its answer ends here.
+WRITING_SECONDS = 5
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that stops in steps.
+
+    The first SIGTERM or SIGINT begins the drain: readiness turns 503 and new work is refused while the port stays open
+    for `drain_delay` (after SIGTERM alone: a person at a terminal has no load balancer), then the port closes, accepted
+    requests finish, and the process leaves with status 0. A second signal ends it at once.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        connection = type("Connection", (Connection,), {"head_timeout": settings.head_timeout})
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                http=connection,
+                ws="none",
+                h11_max_incomplete_event_size=settings.max_head_bytes,
+                timeout_keep_alive=settings.keep_alive_timeout,  # type: ignore[arg-type]  # it is passed to call_later
+                server_header=False,
+                log_config=None,
+                access_log=False,
+            )
+        )
+        self._app = app
+        self._delay = 0.0
+        self._settings = settings
+
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """Begin to stop; the signal is not raised once more afterwards, since being asked to stop is no failure."""
+        if sig == signal.SIGTERM:
+            self._delay = self._settings.drain_delay
+        self.should_exit = True
+        for number in HANDLED_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then let uvicorn close what is left."""
+        state: ServerState = self._app.state.server
+        if state.phase == "ready":
+            state.drain()
+            await asyncio.sleep(self._delay)
+        left = max(0.0, self._settings.drain_timeout - self._delay)
+        self.config.timeout_graceful_shutdown = ceil(left) + WRITING_SECONDS
+        await super().shutdown(sockets)
+
+
+def run_server(settings: Settings, sockets: Sequence[socket.socket] | None = None) -> int:
+    """Serve until a signal; return 1 if the models could not be loaded.
+
+    Args:
+        settings: All settings.
+        sockets: Bound sockets to listen on; None: one of its own, as the settings say.
+    """
+    failed = False
+
+    def stop() -> None:
+        nonlocal failed
+        failed = True
+        server.should_exit = True
+
+    server = Server(create_app(settings, on_failed_start=stop), settings)
+    server.run(sockets=None if sockets is None else list(sockets))
+    return int(failed)

@@ -1,0 +1,121 @@
+"""Clients that send too slowly, too much of a head, or no HTTP at all, against a real server."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import RunningServer, serving
+
+CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with little patience."""
+    with serving(
+        tmp_path_factory.mktemp("strict"), head_timeout=1, upload_idle_timeout=1, keep_alive_timeout=2
+    ) as server:
+        yield server
+        # Whatever a test did, the server still works.
+        assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60).status_code == 200
+
+
+@contextmanager
+def connected(server: RunningServer) -> Iterator[socket.socket]:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        yield connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """Return what comes until the server closes the connection."""
+    received = b""
+    try:
+        while part := connection.recv(65536):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def test_upload_that_stalls_is_given_up(strict: RunningServer) -> None:
+    with connected(strict) as connection:
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(CLIP)}\r\n\r\n"
+        connection.sendall(head.encode() + CLIP[:77])
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"application/problem+json" in answer
+    assert b"after 77 bytes of the body nothing came for 1 s" in answer
+
+
+def test_upload_that_never_pauses_for_long_is_taken(strict: RunningServer) -> None:
+    def slowly() -> Iterator[bytes]:
+        for part in range(6):
+            yield CLIP[len(CLIP) * part // 6 : len(CLIP) * (part + 1) // 6]
+            time.sleep(0.3)
+
+    assert httpx.post(f"{strict.url}/v1/classify", content=slowly(), timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Endless: "])
+def test_connection_without_a_whole_head_is_closed(strict: RunningServer, sent: bytes) -> None:
+    with connected(strict) as connection:
+        connection.sendall(sent)
+        assert rest(connection) == b""
+
+
+def trickle(connection: socket.socket, content: bytes) -> None:
+    """Send a byte at a time, never pausing for long."""
+    for byte in content:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+def test_trickled_head_does_not_buy_time(strict: RunningServer) -> None:
+    with connected(strict) as connection, pytest.raises(ConnectionError):
+        trickle(connection, b"GET /healthz HTTP/1.1\r\nX-Slow: " + b"x" * 1000)
+
+
+def test_body_that_goes_on_after_its_refusal_is_cut_off(strict: RunningServer) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"POST /v1/models/nothing/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+        with pytest.raises(ConnectionError):
+            trickle(connection, b"x" * 1000)
+
+
+def test_each_request_on_a_connection_has_its_own_time(strict: RunningServer) -> None:
+    with httpx.Client() as client:
+        for _ in range(3):
+            answer = client.get(f"{strict.url}/healthz")
+            assert answer.status_code == 200
+            time.sleep(0.6)
+
+
+def test_large_head_is_refused_with_the_limit(strict: RunningServer) -> None:
+    answer = httpx.get(f"{strict.url}/healthz", headers={"X-Large": "x" * 1_000_000})
+    assert answer.status_code == 431
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["code"] == "header_too_large"
+    assert "more than 16384 bytes" in problem["detail"]
+
+
+def test_what_is_no_http_is_refused(strict: RunningServer) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"\x16\x03\x01 this is TLS, or anything else\r\n\r\n")
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b'"code":"bad_request"' in answer
+
+
+def test_broken_chunk_in_a_body_is_refused(strict: RunningServer) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"nonsense\r\n")
+        assert rest(connection).startswith(b"HTTP/1.1 400")
