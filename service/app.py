@@ -33,6 +33,7 @@ def create_app(
     settings: Settings,
     make_runtime: Callable[[Artefact], Runtime] | None = None,
     on_failed_start: Callable[[], None] = lambda: None,
+    load_first: bool = False,
 ) -> FastAPI:
     """Build the application.
 
@@ -40,6 +41,7 @@ def create_app(
         settings: All settings.
         make_runtime: Loads the runtime of an artefact; None: ONNX Runtime on the CPU.
         on_failed_start: Called when loading fails, so that whoever runs the application can stop it.
+        load_first: Load before the server listens, not beside it; a failure is then one of the application's start.
     """
     metrics = Metrics()
 
@@ -49,6 +51,8 @@ def create_app(
         app.state.server = state
         # Loading runs beside the server, so that probes get an answer (alive, not ready) while it lasts.
         loading = asyncio.create_task(_load(state, on_failed_start))
+        if load_first and not await loading:
+            raise RuntimeError("nothing to serve; the line above says why")
         yield
         await _shut_down(state, loading)
 
@@ -80,7 +84,8 @@ def _build_state(
     return ServerState(settings, Repository(settings, make_runtime), pool, metrics)
 
 
-async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> None:
+async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool:
+    """Load everything that the server needs; return whether that worked."""
     try:
         await asyncio.gather(state.pool.start(), state.repository.load())
     except Exception as error:
@@ -89,7 +94,7 @@ async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> None
         logger.critical("cannot start: %s", error, exc_info=not named)
         state.phase = "failed"
         on_failed_start()
-        return
+        return False
     state.metrics.watch_queue("decode", lambda: state.pool.waiting)
     for model in state.repository:
         state.metrics.watch_queue(model.manifest.name, partial(_queue_depth, model.batcher))
@@ -97,13 +102,14 @@ async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> None
         state.phase = "ready"
     names = ", ".join(model.manifest.name for model in state.repository)
     logger.info("ready: %d decode workers, models %s", state.pool.size, names)
+    return True
 
 
 def _queue_depth(batcher: Batcher) -> int:
     return batcher.queue_depth
 
 
-async def _shut_down(state: ServerState, loading: asyncio.Task[None]) -> None:
+async def _shut_down(state: ServerState, loading: asyncio.Task[bool]) -> None:
     state.phase = "draining"
     loading.cancel()
     await asyncio.gather(loading, return_exceptions=True)

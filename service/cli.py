@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
@@ -11,8 +10,10 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from service.logs import configure_logging
 from service.server import run_server
 from service.settings import Settings
+from service.supervisor import supervise
 
 COMMAND_GROUP = "clipserve.commands"
 
@@ -60,8 +61,8 @@ class ServeCommand:
             for item in error.errors():
                 print(f"clipserve: {item['loc'][0]}={item['input']!r}: {item['msg']}", file=sys.stderr)
             return 2
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        return run_server(settings)
+        configure_logging()
+        return supervise(settings) if settings.processes > 1 else run_server(settings)
 
 
 def _commands() -> dict[str, Command]:

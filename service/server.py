@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Sequence
 from math import ceil
 from types import FrameType
 
@@ -69,13 +68,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run_server(settings: Settings, sockets: Sequence[socket.socket] | None = None) -> int:
-    """Serve until a signal; return 1 if the models could not be loaded.
-
-    Args:
-        settings: All settings.
-        sockets: Bound sockets to listen on; None: one of its own, as the settings say.
-    """
+def run_server(settings: Settings) -> int:
+    """Serve until a signal; return 1 if the models could not be loaded."""
     failed = False
 
     def stop() -> None:
@@ -84,5 +78,5 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket] | None = Non
         server.should_exit = True
 
     server = Server(create_app(settings, on_failed_start=stop), settings)
-    server.run(sockets=None if sockets is None else list(sockets))
+    server.run()
     return int(failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +17,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _cores_of_a_process(settings: dict[str, Any]) -> int:
+    processes: int = settings.get("processes", 1)
+    return max(1, available_cores() // processes)
+
+
 class Settings(BaseSettings):
     """Every setting has a default that is safe on a small machine; each is `CLIPSERVE_<NAME>` in the environment."""
 
@@ -23,6 +29,7 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    processes: int = Field(default=1, gt=0, description="server processes, each with its own models and decode workers")
     repository: Path = Field(default=Path("model_repository"), description="folder with the exported models")
     default_model: str | None = Field(
         default=None, description="model behind /v1/classify or /v1/segment; the first by name that can when not given"
@@ -47,7 +54,9 @@ class Settings(BaseSettings):
         default=30.0, ge=0, description="seconds from the signal to stop on that accepted requests get to finish"
     )
 
-    decode_workers: int = Field(default_factory=available_cores, gt=0, description="decode processes")
+    decode_workers: int = Field(
+        default_factory=_cores_of_a_process, gt=0, description="decode processes of a server process"
+    )
     decode_timeout: float = Field(default=15.0, gt=0, description="seconds that decoding one upload may take")
     decode_memory_bytes: int = Field(default=2048 * MEBIBYTE, gt=0, description="address space of a decode process")
     max_waiting_uploads: int = Field(default=512, ge=0, description="uploads that may wait for a decode process")

@@ -1,0 +1,52 @@
+"""One of several server processes; `service.supervisor` starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+from service.app import create_app
+from service.logs import configure_logging
+from service.server import Server
+from service.settings import Settings
+from service.supervisor import READY
+
+
+class SupervisedServer(Server):
+    """A server that tells its parent when it listens, and drains when the parent is gone.
+
+    Args:
+        settings: All settings.
+        control: Socket to the parent.
+    """
+
+    def __init__(self, settings: Settings, control: socket.socket) -> None:
+        super().__init__(create_app(settings, load_first=True), settings)
+        self._control = control
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load, listen, report."""
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_reader(self._control, self._lose_parent)
+        # A parent that is gone already is noticed by the reader.
+        with suppress(ConnectionError):
+            self._control.send(READY)
+
+    def _lose_parent(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._control)
+        self.handle_exit(signal.SIGTERM, None)
+
+
+def main() -> None:
+    """Serve on the bound socket given by file descriptor number, with the settings given as JSON."""
+    listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    settings = Settings.model_validate_json(sys.argv[3])
+    configure_logging()
+    SupervisedServer(settings, control).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

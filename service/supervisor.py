@@ -1,0 +1,129 @@
+"""Several server processes on one socket: started together, replaced when one dies, drained together.
+
+The parent binds the port; each process listens once it is ready, so that nobody is sent to one that is still loading.
+Parent and process share a control socket: the process reports on it that it is ready, and takes its closing for the
+death of the parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import subprocess
+import sys
+
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+READY = b"ready"
+# Seconds before a process that ended is replaced; one that cannot start must not take the machine with it.
+PAUSE_SECONDS = 1.0
+ASKED_TO_STOP = (0, -signal.SIGTERM, -signal.SIGINT)
+
+
+class Supervisor:
+    """Keeps `settings.processes` server processes running until a signal.
+
+    A process that ends is replaced, but one that ends before all were ready for the first time has failed to start, and
+    with it the whole server.
+
+    Args:
+        settings: All settings; every process gets them.
+        listener: Bound socket that the processes will listen on; it is closed when the drain begins.
+    """
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._starting: set[asyncio.subprocess.Process] = set()
+        self._ready: set[asyncio.subprocess.Process] = set()
+        self._started = False
+        self._stopping = False
+        self._status = 0
+
+    async def run(self) -> int:
+        """Run until a signal; return 0, or 1 if a process failed to start or did not drain well."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        await asyncio.gather(*(self._keep_running() for _ in range(self._settings.processes)))
+        return self._status
+
+    def _stop(self, number: signal.Signals) -> None:
+        """Pass a signal on: the first begins the drain, the second ends every process at once."""
+        self._stopping = True
+        # The port is open as long as anybody holds it.
+        self._listener.close()
+        for process in self._starting:
+            process.kill()
+        for process in self._ready:
+            process.send_signal(number)
+
+    async def _keep_running(self) -> None:
+        while not self._stopping:
+            status = await self._run_one()
+            if self._stopping:
+                return
+            if not self._started:
+                logger.critical("a server process failed to start (status %d); stopping", status)
+                self._status = 1
+                self._stop(signal.SIGTERM)
+                return
+            logger.error("a server process ended with status %d; starting another", status)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _run_one(self) -> int:
+        """Start a process and return its exit status when it has ended."""
+        ours, theirs = socket.socketpair()
+        descriptors = (self._listener.fileno(), theirs.fileno())
+        with ours:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "service.supervised"),
+                    *(*map(str, descriptors), self._settings.model_dump_json()),
+                    pass_fds=descriptors,
+                    stdin=subprocess.DEVNULL,
+                    # Ctrl-C in a terminal is for the parent alone, which passes it on.
+                    start_new_session=True,
+                )
+            self._starting.add(process)
+            if self._stopping:
+                process.kill()
+            await self._wait_until_ready(process, ours)
+            status = await process.wait()
+        if process in self._ready and self._stopping and status not in ASKED_TO_STOP:
+            logger.error("a server process ended with status %d while it drained", status)
+            self._status = 1
+        self._starting.discard(process)
+        self._ready.discard(process)
+        return status
+
+    async def _wait_until_ready(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+        """Wait until the process reports that it listens; returns as well when it ends before."""
+        control.setblocking(False)
+        if await asyncio.get_running_loop().sock_recv(control, len(READY)) == READY:
+            self._starting.discard(process)
+            self._ready.add(process)
+            self._started |= len(self._ready) == self._settings.processes
+
+
+def supervise(settings: Settings) -> int:
+    """Run `settings.processes` server processes until a signal; return the exit status."""
+    try:
+        listener = _bind(settings.host, settings.port)
+    except OSError as error:
+        logger.critical("cannot listen on %s port %d: %s", settings.host, settings.port, error)
+        return 1
+    logger.info("%d processes will listen on %s port %d", settings.processes, *listener.getsockname()[:2])
+    return asyncio.run(Supervisor(settings, listener).run())
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    return listener

@@ -1,0 +1,95 @@
+"""Several server processes behind one port."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import ROOT, RunningServer, free_port, serving
+
+CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
+
+
+def children(server: RunningServer) -> set[int]:
+    files = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    return {int(pid) for file in files for pid in file.read_text().split()}
+
+
+def wait_for_exit(pids: set[int]) -> None:
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def classify(server: RunningServer) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60)
+
+
+def test_killed_process_is_replaced_and_termination_ends_all(tmp_path: Path) -> None:
+    with serving(tmp_path, processes=2, decode_workers=1, drain_delay=5) as server:
+        deadline = time.monotonic() + 60
+        while server.log.read_text().count("ready: 1 decode workers") < 2:
+            assert time.monotonic() < deadline
+        before = children(server)
+        assert len(before) == 2
+        os.kill(victim := min(before), signal.SIGKILL)
+        while server.log.read_text().count("ready: 1 decode workers") < 3:
+            # Whoever is not ready does not listen: the other one answers everything.
+            assert classify(server).status_code == 200
+            assert time.monotonic() < deadline
+        after = children(server)
+        assert len(after) == 2
+        assert before & after == before - {victim}
+
+        def client(_: int) -> list[int]:
+            statuses = []
+            while not statuses or statuses[-1] == 200:
+                statuses.append(classify(server).status_code)
+            return statuses
+
+        with ThreadPoolExecutor(4) as executor:
+            clients = [executor.submit(client, number) for number in range(4)]
+            time.sleep(1)
+            server.process.send_signal(signal.SIGTERM)
+            statuses = [future.result() for future in clients]
+        assert {status for received in statuses for status in received} == {200, 503}
+        assert server.process.wait(60) == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in after)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.url}/readyz")
+
+
+def test_processes_do_not_outlive_their_parent(tmp_path: Path) -> None:
+    with serving(tmp_path, processes=2, decode_workers=1) as server:
+        orphans = children(server)
+        server.process.kill()
+        wait_for_exit(orphans)
+
+
+def test_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path, processes=2, decode_workers=1, drain_delay=300, drain_timeout=300) as server:
+        pids = children(server)
+        server.process.send_signal(signal.SIGTERM)
+        while httpx.get(f"{server.url}/readyz").status_code == 200:
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(30)
+        wait_for_exit(pids)
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["no models", "port taken"])
+def test_failed_start_ends_the_parent_with_a_reason(tmp_path: Path, server: RunningServer, taken: bool) -> None:
+    port = server.url.rsplit(":")[-1] if taken else str(free_port())
+    command = [sys.executable, "-m", "service.cli", "serve", "--processes", "2", "--port", port]
+    if not taken:
+        command += ["--repository", str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert ("Address already in use" if taken else "holds no model") in ended.stderr
