@@ -81,7 +81,7 @@ def _build_state(
         memory_bytes=settings.decode_memory_bytes,
         timeout=settings.decode_timeout,
     )
-    return ServerState(settings, Repository(settings, make_runtime), pool, metrics)
+    return ServerState(settings, Repository(settings, metrics, make_runtime), pool, metrics)
 
 
 async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool:

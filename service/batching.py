@@ -1,17 +1,20 @@
 """The dynamic batcher: views of many callers run together, and nobody is lost or harmed by a neighbour.
 
-One task forms batches, another runs them: batch n+1 is put together while batch n runs, and no sooner, so that views
-which arrive meanwhile still find a place in it. The window of a batch opens with its first view and closes when the
-batch is full or the delay is over. Views of one shape that want the same output share a batch.
+The window of a batch opens with its first view and closes when the batch is full, or when the delay is over and it is
+the model's turn to run: until then views that arrive still find a place. A batch that is full is put together at once,
+beside the one that runs. Views of one shape that want the same output share a batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -19,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BadParameterError, InternalError, NotReadyError, QueueFullError
+from service.fairness import FairGate
+from service.metrics import ClosedBy, ModelMetrics
+from service.priority import Priority, place_in_line
+from service.rate import ServiceTime, retry_after
 from service.runtimes.base import OutputName, Runtime
 from service.statistics import ModelStatistics
 
 logger = logging.getLogger(__name__)
-
-BATCHES_AT_ONCE = 2  # one that runs, one that is being put together
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,23 @@ class BatchSettings:
         max_batch_size: Views in one batch.
         max_queue_delay: Seconds that a batch waits to be filled, from its first view on.
         max_queue_size: Views that may wait; a request whose views would go over it is refused.
+        batch_sizes: Sizes at which the network is run, ascending, the last one `max_batch_size`: a smaller batch is
+            filled up to the next. Empty: every size.
     """
 
     max_batch_size: int
     max_queue_delay: float
     max_queue_size: int
+    batch_sizes: tuple[int, ...] = ()
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """All sizes at which the network is run."""
+        return self.batch_sizes or range(1, self.max_batch_size + 1)
+
+    def padded(self, views: int) -> int:
+        """Return the size at which a batch of so many views is run."""
+        return next(size for size in self.sizes if size >= views)
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,7 @@ class ViewOutput:
 class _Item:
     frames: NDArray[np.uint8]
     output: OutputName
+    place: float
     future: asyncio.Future[ViewOutput]
     submitted: float = field(default_factory=perf_counter)
 
@@ -71,61 +89,92 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Batch:
+    """Views that run together; `frames` has them all, and zeros up to the size at which they run."""
+
     items: list[_Item]
+    closed_by: ClosedBy
     frames: NDArray[np.uint8]
     preparation: float  # seconds that putting it together took
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """A full batch that is put together while another one runs."""
+
+    items: list[_Item]
+    batch: asyncio.Task[_Batch | None]
 
 
 class Batcher:
     """Batches the views of one model.
 
     Args:
-        runtime: Runs the batches, in `executor`.
-        executor: Threads for the work that must not block the event loop.
+        runtimes: The instances of the model; each runs one batch at a time, in `executor`.
+        executor: Threads for the work that must not block the event loop: one an instance, and one to prepare.
         settings: Sizes and delays.
+        gate: Shared by the models that run on the same cores.
+        metrics: Where batches are counted; its name is the model's.
 
     Attributes:
         statistics: What was run so far.
     """
 
-    def __init__(self, runtime: Runtime, executor: Executor, settings: BatchSettings) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        runtimes: Sequence[Runtime],
+        executor: Executor,
+        settings: BatchSettings,
+        gate: FairGate,
+        metrics: ModelMetrics,
+    ) -> None:
         self.settings = settings
         self.statistics = ModelStatistics()
+        self._runtimes = runtimes
         self._executor = executor
-        self._queue: deque[_Item] = deque()
+        self._gate = gate
+        self._metrics = metrics
+        self._queue: list[_Item] = []
+        self._ahead: _Ahead | None = None
         self._arrived = asyncio.Event()
-        self._formed: asyncio.Queue[_Batch] = asyncio.Queue()
-        self._places = asyncio.Semaphore(BATCHES_AT_ONCE)
+        self._seconds_a_view = ServiceTime()
         self._tasks: list[asyncio.Task[None]] = []
+        self._unanswered: set[_Item] = set()
+        self._stopped = False
 
     @property
     def queue_depth(self) -> int:
-        """Views that wait to become part of a batch."""
-        return len(self._queue)
+        """Views that wait for their run."""
+        ahead = self._ahead.items if self._ahead else []
+        return len(self._queue) + len(_wanted(ahead))
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until all views that wait now will have run, judged by the last batches."""
+        return self._seconds_for(self.queue_depth)
 
     @property
     def alive(self) -> bool:
-        """Whether both tasks run; the server is not ready without them."""
+        """Whether every instance takes batches; the server is not ready otherwise."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     def start(self) -> None:
-        """Start forming and running batches in the running event loop."""
+        """Start running batches in the running event loop."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._form_batches()), loop.create_task(self._run_batches())]
+        self._tasks = [loop.create_task(self._serve(runtime)) for runtime in self._runtimes]
 
     async def stop(self) -> None:
         """Stop; whatever is still waiting is told that the server is going away."""
-        for task in self._tasks:
+        self._stopped = True
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *([self._ahead.batch] if self._ahead else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        leftover = list(self._queue)
-        self._queue.clear()
-        while not self._formed.empty():
-            leftover += self._formed.get_nowait().items
-        _fail(leftover, _stopping())
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._queue, self._ahead = [], None
+        _fail(self._unanswered, _stopping())
 
-    async def submit(self, views: NDArray[np.uint8], output: OutputName = "logits") -> list[ViewOutput]:
+    async def submit(
+        self, views: NDArray[np.uint8], output: OutputName = "logits", priority: Priority = "normal"
+    ) -> list[ViewOutput]:
         """Run the views (N, ...) of one request, batched with those of others; returns in the order of the views.
 
         A caller that is cancelled takes its waiting views out of the queue.
@@ -134,117 +183,169 @@ class Batcher:
             QueueFullError: The views do not fit into the queue now.
             BadParameterError: They never would.
             InternalError: The runtime failed.
+            NotReadyError: The batcher was stopped.
         """
-        if self._tasks and not self.alive:
-            raise InternalError("the batcher has stopped")
+        if self._stopped:
+            raise _stopping()
         if len(views) > self.settings.max_queue_size:
             raise BadParameterError(
                 f"the request has {len(views)} views and the queue takes {self.settings.max_queue_size}: ask for fewer"
             )
-        if len(self._queue) + len(views) > self.settings.max_queue_size:
+        depth = self.queue_depth
+        if (too_many := depth + len(views) - self.settings.max_queue_size) > 0:
             raise QueueFullError(
-                f"{len(self._queue)} views are waiting and at most {self.settings.max_queue_size} may; "
+                f"{depth} views are waiting and at most {self.settings.max_queue_size} may; "
                 f"this request has {len(views)}: try again later",
-                retry_after=1,
+                retry_after=retry_after(self._seconds_for(too_many)),
             )
-        loop = asyncio.get_running_loop()
-        items = [_Item(view, output, loop.create_future()) for view in views]
-        self._queue.extend(items)
+        loop, place = asyncio.get_running_loop(), place_in_line(priority)
+        items = [_Item(view, output, place, loop.create_future()) for view in views]
+        self._unanswered.update(items)
+        for item in items:
+            insort(self._queue, item, key=lambda waiting: waiting.place)
+        self._prepare_ahead()
         self._arrived.set()
         try:
             return list(await asyncio.gather(*(item.future for item in items)))
         except BaseException:
-            # One view failed or the caller left: the request has no use for its other views.
-            for item in items:
-                item.future.cancel()
-                if item in self._queue:
-                    self._queue.remove(item)
+            self._withdraw(items)
             raise
+        finally:
+            self._unanswered.difference_update(items)
 
-    async def _form_batches(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _withdraw(self, items: list[_Item]) -> None:
+        """Take views that nobody waits for any more out of the queue."""
+        gone = {item for item in items if item.future.cancelled() or not item.future.done()}
+        for item in gone:
+            item.future.cancel()
+        self._queue = [item for item in self._queue if item not in gone]
+        self._metrics.views_cancelled(len(gone))
+
+    def _seconds_for(self, views: int) -> float:
+        return self._seconds_a_view.of(views) / len(self._runtimes)
+
+    async def _serve(self, runtime: Runtime) -> None:
+        """Run one batch after the other on one instance."""
         while True:
-            await self._places.acquire()
-            items = await self._collect()
+            await self._until_due()
             began = perf_counter()
-            try:
-                frames = await loop.run_in_executor(self._executor, np.stack, [item.frames for item in items])
-                self._formed.put_nowait(_Batch(items, frames, perf_counter() - began))
-            except asyncio.CancelledError:
-                _fail(items, _stopping())
-                raise
-            except Exception as error:
-                logger.exception("a batch of %d views could not be put together", len(items))
-                _fail(items, InternalError(f"the batch could not be put together: {error}"))
-                self._places.release()
+            async with self._gate.turn(self._metrics.name):
+                batch = await self._next_batch()
+                if batch:
+                    await self._run(runtime, batch)
+                    self._seconds_a_view.observe(len(batch.items), perf_counter() - began)
 
-    async def _collect(self) -> list[_Item]:
-        """Wait for a first view, then for more until the batch is full or the delay is over."""
-        items: list[_Item] = []
-        while not items:
-            await self._window()
-            items = self._take()
-        return items
-
-    def _take(self) -> list[_Item]:
-        """Take the first view out of the queue, and those behind it that fit, as many as a batch holds."""
-        items: list[_Item] = []
-        rest: deque[_Item] = deque()
-        while self._queue and len(items) < self.settings.max_batch_size:
-            item = self._queue.popleft()
-            if item.future.done():
-                continue
-            (items if not items or item.fits(items[0]) else rest).append(item)
-        self._queue.extendleft(reversed(rest))
-        return items
-
-    async def _window(self) -> None:
-        while not self._queue:
+    async def _until_due(self) -> None:
+        """Wait until there is a batch to run: a full one, or one whose delay is over."""
+        while (wait := self._seconds_until_due()) != 0:
             self._arrived.clear()
-            await self._arrived.wait()
-        closes = self._queue[0].submitted + self.settings.max_queue_delay
-        while len(self._queue) < self.settings.max_batch_size and (left := closes - perf_counter()) > 0:
-            self._arrived.clear()
-            try:
-                async with asyncio.timeout(left):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
                     await self._arrived.wait()
-            except TimeoutError:
-                return
 
-    async def _run_batches(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = await self._formed.get()
-            started = perf_counter()
-            try:
-                output = batch.items[0].output
-                results = await loop.run_in_executor(self._executor, self.runtime.run, batch.frames, output)
-                if len(results) != len(batch.items):
-                    raise InternalError(f"{len(batch.items)} views went in, {len(results)} results came out")
-            except asyncio.CancelledError:
-                _fail(batch.items, _stopping())
-                raise
-            except Exception as error:
-                logger.exception("a batch of %d views failed", len(batch.items))
+    def _seconds_until_due(self) -> float | None:
+        if self._ahead or self._full():
+            return 0
+        if not self._queue:
+            return None
+        opened = min(item.submitted for item in self._queue)
+        return max(0.0, opened + self.settings.max_queue_delay - perf_counter())
+
+    def _full(self) -> bool:
+        """Whether the views at the head of the queue fill a batch."""
+        fitting = (item for item in self._queue if item.fits(self._queue[0]))
+        return len(list(islice(fitting, self.settings.max_batch_size))) == self.settings.max_batch_size
+
+    async def _next_batch(self) -> _Batch | None:
+        """Return the batch whose turn it is, without the views that were given up; None if nothing is left of it."""
+        ahead, self._ahead = self._ahead, None
+        batch = await ahead.batch if ahead else await self._put_together(*self._take())
+        if batch and len(wanted := _wanted(batch.items)) < len(batch.items):
+            batch = await self._put_together(wanted, batch.closed_by)
+        self._prepare_ahead()
+        return batch
+
+    def _prepare_ahead(self) -> None:
+        """Start putting the next batch together if it is full: nothing that comes later could join it."""
+        if self._ahead is None and self._full():
+            items, closed_by = self._take()
+            self._ahead = _Ahead(items, asyncio.get_running_loop().create_task(self._put_together(items, closed_by)))
+
+    def _take(self) -> tuple[list[_Item], ClosedBy]:
+        """Take the first view out of the queue, and those behind it that fit, as many as a batch holds.
+
+        Also tells why there are no more.
+        """
+        items: list[_Item] = []
+        rest: list[_Item] = []
+        for item in self._queue:
+            joins = len(items) < self.settings.max_batch_size and item.fits(self._queue[0])
+            (items if joins else rest).append(item)
+        self._queue = rest
+        if len(items) == self.settings.max_batch_size:
+            return items, "full"
+        if rest:
+            return items, "shape"
+        return items, "delay" if self.settings.max_queue_delay else "idle"
+
+    async def _put_together(self, items: list[_Item], closed_by: ClosedBy) -> _Batch | None:
+        """Return the views as one array; None if there are none, or if it fails, which they have then been told."""
+        if not items:
+            return None
+        began = perf_counter()
+        loop, rows = asyncio.get_running_loop(), self.settings.padded(len(items))
+        try:
+            frames = await loop.run_in_executor(self._executor, _stacked, [item.frames for item in items], rows)
+        except Exception as error:
+            logger.exception("a batch of %d views could not be put together", len(items))
+            _fail(items, InternalError(f"the batch could not be put together: {error}"))
+            return None
+        return _Batch(items, closed_by, frames, perf_counter() - began)
+
+    async def _run(self, runtime: Runtime, batch: _Batch) -> None:
+        """Run a batch and hand out its results. If it fails, each of its views is run alone: one may be to blame."""
+        started = perf_counter()
+        output = batch.items[0].output
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(
+                self._executor, runtime.run, batch.frames, output
+            )
+            if len(results) != len(batch.frames):
+                raise InternalError(f"{len(batch.frames)} views went in, {len(results)} results came out")
+        except Exception as error:
+            logger.exception("a batch of %d views failed", len(batch.items))
+            if len(batch.items) == 1:
                 _fail(batch.items, InternalError(f"the network could not be run: {error}"))
-                continue
-            finally:
-                self._places.release()
-            done = perf_counter()
-            for item, row in zip(batch.items, results, strict=True):
-                if not item.future.done():
-                    queued = started - item.submitted
-                    item.future.set_result(ViewOutput(row, len(batch.items), queued))
-            waited = sum(started - item.submitted for item in batch.items)
-            stages = (batch.preparation, done - started, perf_counter() - done)
-            self.statistics.add_batch(len(batch.items), waited, stages)
+            for item in _wanted(batch.items):
+                if alone := await self._put_together([item], batch.closed_by):
+                    await self._run(runtime, alone)
+            return
+        done = perf_counter()
+        self._metrics.batch_run(batch.closed_by)
+        # What was added to reach the size has no item.
+        for item, row in zip(batch.items, results, strict=False):
+            if not item.future.done():
+                item.future.set_result(ViewOutput(row, len(batch.items), started - item.submitted))
+        waited = sum(started - item.submitted for item in batch.items)
+        stages = (batch.preparation, done - started, perf_counter() - done)
+        self.statistics.add_batch(len(batch.items), waited, stages)
+
+
+def _stacked(views: list[NDArray[np.uint8]], rows: int) -> NDArray[np.uint8]:
+    frames = np.zeros((rows, *views[0].shape), np.uint8)
+    np.stack(views, out=frames[: len(views)])
+    return frames
+
+
+def _wanted(items: list[_Item]) -> list[_Item]:
+    return [item for item in items if not item.future.done()]
 
 
 def _stopping() -> NotReadyError:
     return NotReadyError("the server is stopping; send the request again", retry_after=1)
 
 
-def _fail(items: list[_Item], error: Exception) -> None:
+def _fail(items: Iterable[_Item], error: Exception) -> None:
     for item in items:
         if not item.future.done():
             item.future.set_exception(error)

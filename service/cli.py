@@ -59,7 +59,7 @@ class ServeCommand:
             settings = Settings(**given)
         except ValidationError as error:
             for item in error.errors():
-                print(f"clipserve: {item['loc'][0]}={item['input']!r}: {item['msg']}", file=sys.stderr)
+                print(f"clipserve: {'.'.join(map(str, item['loc']))}={item['input']!r}: {item['msg']}", file=sys.stderr)
             return 2
         configure_logging()
         return supervise(settings) if settings.processes > 1 else run_server(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
@@ -11,6 +12,31 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+# Why a batch was not fuller: it was full; its delay was over; the rest of the queue did not fit; it was not to wait.
+ClosedBy = Literal["full", "delay", "shape", "idle"]
+
+
+class ModelMetrics:
+    """What one model's batcher counts.
+
+    Attributes:
+        name: Of the model.
+    """
+
+    def __init__(self, name: str, batches: Counter, cancelled: Counter) -> None:
+        self.name = name
+        self._batches = batches
+        self._cancelled = cancelled.labels(name)
+
+    def batch_run(self, closed_by: ClosedBy) -> None:
+        """Count a batch."""
+        self._batches.labels(self.name, closed_by).inc()
+
+    def views_cancelled(self, views: int) -> None:
+        """Count views that were given up by their caller."""
+        self._cancelled.inc(views)
 
 
 class Metrics:
@@ -32,6 +58,18 @@ class Metrics:
             "clipserve_clips", "Uploads answered (a picture counts as one)", ["model"], registry=self._registry
         )
         self.views = Counter("clipserve_views", "Views run", ["model"], registry=self._registry)
+        self._cancelled = Counter(
+            "clipserve_views_cancelled",
+            "Views given up before they had run: client gone, deadline, or another view of the request failed",
+            ["model"],
+            registry=self._registry,
+        )
+        self._batches = Counter(
+            "clipserve_batches",
+            "Batches run, by why they were not fuller (full, delay, shape, idle)",
+            ["model", "closed_by"],
+            registry=self._registry,
+        )
         self.frames_decoded = Counter(
             "clipserve_frames_decoded", "Frames that decoders put out", ["model"], registry=self._registry
         )
@@ -52,6 +90,10 @@ class Metrics:
         return Histogram(
             f"clipserve_{what}_duration_seconds", text, ["model"], buckets=SECONDS, registry=self._registry
         )
+
+    def of_model(self, name: str) -> ModelMetrics:
+        """Return what the batcher of model `name` counts with."""
+        return ModelMetrics(name, self._batches, self._cancelled)
 
     def watch_queue(self, queue: str, depth: Callable[[], float]) -> None:
         """Report `depth()` as the depth of `queue` at every scrape."""

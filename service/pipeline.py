@@ -26,6 +26,7 @@ from service.metrics import Metrics
 from service.outputs.classification import Prediction, combine_views, top_k
 from service.outputs.masks import Mask, enlarge, mask_of_logits
 from service.outputs.windows import Stitcher, WindowGrid, window_grid
+from service.priority import Priority
 from service.repository import ServedModel
 from service.runtimes.base import OutputName
 from service.settings import Settings
@@ -39,6 +40,7 @@ class ClassifyOptions:
         top_k: Classes to name.
         clips, crops: Views to look at.
         start, end: Part of the video, seconds.
+        priority: Where the request stands in the waiting lines.
     """
 
     top_k: int = 5
@@ -46,6 +48,7 @@ class ClassifyOptions:
     crops: int | None = None
     start: float | None = None
     end: float | None = None
+    priority: Priority = "normal"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class SegmentOptions:
         fps: Masks for each second of a video.
         short_side: Short side at which pictures are looked at, pixels; None: the model's own.
         start, end: Part of the video, seconds.
+        priority: Where the request stands in the waiting lines.
         originals: Whether the pictures are wanted beside the masks.
     """
 
@@ -63,6 +67,7 @@ class SegmentOptions:
     short_side: int | None = None
     start: float | None = None
     end: float | None = None
+    priority: Priority = "normal"
     originals: bool = False
 
 
@@ -169,11 +174,14 @@ class Pipeline:
         """
         clock = _Clock(began, perf_counter())
         manifest = model.manifest
-        decoded = await self._decode(upload, self._view_request(manifest, options), DecodeResult, clock)
+        decoded = await self._decode(
+            upload, self._view_request(manifest, options), DecodeResult, clock, options.priority
+        )
         spec = manifest.inputs[0]
         pixels = decoded.arrays[0]
         outputs = await model.batcher.submit(
-            pixels.reshape(len(pixels), *(axis for axis in spec.shape if isinstance(axis, int)))
+            pixels.reshape(len(pixels), *(axis for axis in spec.shape if isinstance(axis, int))),
+            priority=options.priority,
         )
         logits = np.stack([output.output for output in outputs])
         scores = combine_views(logits, manifest.views.combine, manifest.multi_label)
@@ -193,7 +201,9 @@ class Pipeline:
         Args and Raises as for `classify`.
         """
         clock = _Clock(perf_counter(), perf_counter())
-        return await self._decode(upload, self._view_request(model.manifest, options), DecodeResult, clock)
+        return await self._decode(
+            upload, self._view_request(model.manifest, options), DecodeResult, clock, options.priority
+        )
 
     async def segment(
         self, model: ServedModel[SegmenterManifest], upload: int, options: SegmentOptions, began: float
@@ -204,7 +214,9 @@ class Pipeline:
         """
         clock = _Clock(began, perf_counter())
         manifest = model.manifest
-        decoded = await self._decode(upload, self._picture_request(manifest, options), PictureResult, clock)
+        decoded = await self._decode(
+            upload, self._picture_request(manifest, options), PictureResult, clock, options.priority
+        )
         result, pictures = decoded.result, decoded.arrays[0]
         grid = window_grid((pictures.shape[1], pictures.shape[2]), manifest.preprocessing)
         windows = len(pictures) * grid.count
@@ -217,7 +229,8 @@ class Pipeline:
         outputs: list[ViewOutput] = []
         # One picture after the other: the logits of all of them would be too much to hold.
         masks = [
-            await _mask(model.batcher, picture, grid, manifest.num_classes, result, outputs) for picture in pictures
+            await _mask(model.batcher, picture, grid, manifest.num_classes, result, outputs, options.priority)
+            for picture in pictures
         ]
         clock.queued = outputs[0].queued
         timing, batch_size = clock.timing(), max(output.batch_size for output in outputs)
@@ -244,9 +257,9 @@ class Pipeline:
         return np.stack([output.output for output in outputs])
 
     async def _decode(
-        self, upload: int, request: AnyRequest, result_type: type[ResultT], clock: _Clock
+        self, upload: int, request: AnyRequest, result_type: type[ResultT], clock: _Clock, priority: Priority
     ) -> Decoded[ResultT]:
-        worker = await self._pool.acquire()
+        worker = await self._pool.acquire(priority)
         clock.acquired = perf_counter()
         decoded = await self._pool.decode(worker, upload, request, result_type)
         clock.decoded = perf_counter()
@@ -313,16 +326,17 @@ async def _mask(
     classes: int,
     decoded: PictureResult,
     outputs: list[ViewOutput],
+    priority: Priority,
 ) -> Mask:
     """Return the mask of one picture at the upload's size; adds the figures of its runs to `outputs`."""
     size = (decoded.media.height, decoded.media.width)
     if grid.count == 1:
-        (output,) = await batcher.submit(picture[None])
+        (output,) = await batcher.submit(picture[None], "logits", priority)
         outputs.append(_without_output(output))
         return await asyncio.to_thread(mask_of_logits, output.output, grid.size, decoded.content, size)
     stitcher = Stitcher(grid, classes)
     for number in range(len(grid.tops)):
-        row = await batcher.submit(grid.row(picture, number))
+        row = await batcher.submit(grid.row(picture, number), "logits", priority)
         await asyncio.to_thread(stitcher.add_row, number, [output.output for output in row])
         outputs.extend(_without_output(output) for output in row)
     height, width = decoded.content

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from service.batching import Batcher, BatchSettings
 from service.errors import ManifestError, NotReadyError, RuntimeLoadError, UnknownModelError, WrongTaskError
+from service.fairness import FairGate
 from service.manifest import (
     MANIFEST_FILE,
     Artefact,
@@ -22,6 +24,7 @@ from service.manifest import (
     TensorSpec,
     read_artefact,
 )
+from service.metrics import Metrics, ModelMetrics
 from service.runtimes.base import OutputName, Runtime
 from service.runtimes.onnx_cpu import OnnxCpuRuntime
 from service.settings import Settings
@@ -37,14 +40,37 @@ _DOES: dict[type[Manifest], tuple[str, str]] = {
 
 
 class ServedModel(Generic[ManifestT]):
-    """One loaded model: its artefact, and a batcher that runs it."""
+    """One loaded model: its artefact, and a batcher that runs it.
 
-    def __init__(self, artefact: Artefact, runtime: Runtime, settings: BatchSettings) -> None:
+    Args:
+        artefact: What is served.
+        runtimes: The instances that run it, all of one kind.
+        settings: How views are batched.
+        request_timeout: Seconds that a request gets.
+        gate: Shared by the models that run on the same cores.
+        metrics: Where batches are counted.
+    """
+
+    def __init__(
+        self,
+        artefact: Artefact,
+        runtimes: Sequence[Runtime],
+        settings: BatchSettings,
+        request_timeout: float,
+        gate: FairGate,
+        metrics: ModelMetrics,
+    ) -> None:
         self.artefact = artefact
-        self.runtime = runtime
-        # One thread puts the next batch together while the other runs the current one.
-        self._executor = ThreadPoolExecutor(2, thread_name_prefix=f"batch-{artefact.manifest.name}")
-        self.batcher = Batcher(runtime, self._executor, settings)
+        self.request_timeout = request_timeout
+        self._runtimes = runtimes
+        # One thread an instance, and one that puts the next batch together meanwhile.
+        self._executor = ThreadPoolExecutor(len(runtimes) + 1, thread_name_prefix=f"batch-{artefact.manifest.name}")
+        self.batcher = Batcher(runtimes, self._executor, settings, gate, metrics)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The first of its instances."""
+        return self._runtimes[0]
 
     @property
     def manifest(self) -> ManifestT:
@@ -52,17 +78,17 @@ class ServedModel(Generic[ManifestT]):
         return cast(ManifestT, self.artefact.manifest)
 
     def warm_up(self) -> None:
-        """Run every batch size once, so that no request pays for a first time.
+        """Run every batch size once on every instance, so that no request pays for a first time.
 
         Raises:
             RuntimeLoadError: An output has not the shape that the manifest promises.
         """
-        for size in range(1, self.batcher.settings.max_batch_size + 1):
+        for runtime, size in product(self._runtimes, self.batcher.settings.sizes):
             lengths = self._axis_lengths(size)
             frames = np.zeros(_fixed(self.manifest.inputs[0], lengths), np.uint8)
             for output in self.manifest.outputs:
                 expected = _fixed(output, lengths)
-                shape = self.runtime.run(frames, cast(OutputName, output.name)).shape
+                shape = runtime.run(frames, cast(OutputName, output.name)).shape
                 if shape != expected:
                     raise RuntimeLoadError(
                         f"{self.manifest.name} answered a batch of {size} with {output.name} of shape {shape}, "
@@ -83,6 +109,18 @@ class ServedModel(Generic[ManifestT]):
         self._executor.shutdown(wait=False)
 
 
+def _batch_settings(settings: Settings, largest: int) -> BatchSettings:
+    """Return how a model is batched whose network takes `largest` views at most."""
+    largest = min(settings.max_batch_size, largest)
+    smaller = {size for size in settings.batch_sizes if size < largest}
+    return BatchSettings(
+        max_batch_size=largest,
+        max_queue_delay=settings.max_queue_delay,
+        max_queue_size=settings.max_queue_size,
+        batch_sizes=(*sorted(smaller), largest) if settings.batch_sizes else (),
+    )
+
+
 def _fixed(spec: TensorSpec, lengths: dict[str, int]) -> tuple[int, ...]:
     """Return the shape of a tensor whose open axes have those lengths."""
     return tuple(axis if isinstance(axis, int) else lengths[axis] for axis in spec.shape)
@@ -93,11 +131,16 @@ class Repository:
 
     Args:
         settings: Where the models are and how they are batched.
+        metrics: Where batches are counted.
         make_runtime: Loads the runtime of an artefact; tests pass one that needs no network.
     """
 
-    def __init__(self, settings: Settings, make_runtime: Callable[[Artefact], Runtime] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, make_runtime: Callable[[Artefact], Runtime] | None = None
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics
+        self._gate = FairGate(settings.runs_at_once)
         self._make_runtime = make_runtime or (
             lambda artefact: OnnxCpuRuntime(artefact.model_file("fp32"), settings.runtime_threads)
         )
@@ -118,7 +161,7 @@ class Repository:
         """Load and warm up the highest version of every model in the folder.
 
         Raises:
-            ManifestError: The folder is empty, an artefact is invalid, or the default model is not among them.
+            ManifestError: The folder is empty, an artefact is invalid, or a model that the settings name is not there.
             RuntimeLoadError: A runtime refuses a model.
         """
         for folder in find_artefacts(self._settings.repository):
@@ -128,18 +171,25 @@ class Repository:
         default = self._settings.default_model
         if default is not None and default not in self._models:
             raise ManifestError(f"default model {default!r} is not in {self._settings.repository}: {self._known()}")
+        if strangers := sorted(set(self._settings.models) - set(self._models)):
+            raise ManifestError(
+                f"`models` names {', '.join(strangers)}, not in {self._settings.repository}: {self._known()}"
+            )
 
     def _load_one(self, folder: Path) -> ServedModel[Any]:
         artefact = read_artefact(folder)
-        settings = self._settings
-        batch = BatchSettings(
-            max_batch_size=min(settings.max_batch_size, artefact.manifest.max_batch_size),
-            max_queue_delay=settings.max_queue_delay,
-            max_queue_size=settings.max_queue_size,
+        name, version = artefact.manifest.name, artefact.manifest.version
+        settings = self._settings.of_model(name)
+        model: ServedModel[Any] = ServedModel(
+            artefact,
+            [self._make_runtime(artefact) for _ in range(settings.instances)],
+            _batch_settings(settings, artefact.manifest.max_batch_size),
+            settings.request_timeout,
+            self._gate,
+            self._metrics.of_model(name),
         )
-        model: ServedModel[Any] = ServedModel(artefact, self._make_runtime(artefact), batch)
         model.warm_up()
-        logger.info("loaded %s/%s on %s", artefact.manifest.name, artefact.manifest.version, model.runtime.name)
+        logger.info("loaded %s/%s on %s, instances: %d", name, version, model.runtime.name, settings.instances)
         return model
 
     def find(self, name: str) -> ServedModel[Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1 << 20
 
@@ -20,6 +21,23 @@ def available_cores() -> int:
 def _cores_of_a_process(settings: dict[str, Any]) -> int:
     processes: int = settings.get("processes", 1)
     return max(1, available_cores() // processes)
+
+
+def _from_json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class ModelSettings(BaseModel):
+    """What may be set for one model by itself; None: as for all. The meaning and limits are those of `Settings`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_timeout: float | None = Field(default=None, gt=0)
+    max_batch_size: int | None = Field(default=None, gt=0)
+    batch_sizes: tuple[Annotated[int, Field(gt=0)], ...] | None = None
+    max_queue_delay: float | None = Field(default=None, ge=0)
+    max_queue_size: int | None = Field(default=None, gt=0)
+    instances: int | None = Field(default=None, gt=0)
 
 
 class Settings(BaseSettings):
@@ -70,6 +88,25 @@ class Settings(BaseSettings):
     max_windows: int = Field(default=512, gt=0, description="windows that one request's pictures are segmented in")
 
     max_batch_size: int = Field(default=8, gt=0, description="views that run together")
+    batch_sizes: Annotated[tuple[Annotated[int, Field(gt=0)], ...], NoDecode, BeforeValidator(_from_json)] = Field(
+        default=(), description="sizes that a smaller batch is filled up to, as JSON ([1, 4]); any size when empty"
+    )
     max_queue_delay: float = Field(default=0.002, ge=0, description="seconds that a batch waits to be filled")
     max_queue_size: int = Field(default=1024, gt=0, description="views that may wait for a batch, a model")
+    instances: int = Field(default=1, gt=0, description="copies of a model that run batches side by side")
     runtime_threads: int = Field(default=0, ge=0, description="threads of one run; 0: one a core")
+    models: Annotated[dict[str, ModelSettings], NoDecode, BeforeValidator(_from_json)] = Field(
+        default={},
+        description='other values for single models, as JSON: {"name": {"max_batch_size": 4}}; possible are '
+        + ", ".join(ModelSettings.__annotations__),
+    )
+
+    @property
+    def runs_at_once(self) -> int:
+        """Batches that run at the same time, over all models: as many as the cores hold the threads of."""
+        return max(1, available_cores() // self.runtime_threads) if self.runtime_threads else 1
+
+    def of_model(self, name: str) -> Settings:
+        """Return the settings as they are for one model."""
+        own = self.models.get(name, ModelSettings())
+        return self.model_copy(update=own.model_dump(exclude_none=True))

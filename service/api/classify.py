@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
-from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, TimingBody, with_upload
+from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, TimingBody, with_upload
 from service.api.state import ServerState
 from service.manifest import ClassifierManifest
 from service.media.types import MediaInfo, View
@@ -28,7 +28,7 @@ class ViewsQuery(PartQuery):
     crops: Annotated[Literal[1, 3], BeforeValidator(_number)] | None = Field(None, description="spatial views")
 
 
-class ClassifyQuery(ViewsQuery):
+class ClassifyQuery(ViewsQuery, PriorityQuery):
     """Query parameters of a classification."""
 
     top_k: int = Field(5, ge=1, description="number of classes to name")

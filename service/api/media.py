@@ -14,6 +14,7 @@ from service.api.problems import Problem
 from service.api.state import ServerState, server_state
 from service.api.upload import receive_upload
 from service.pipeline import Timing
+from service.priority import Priority
 from service.repository import ManifestT, ServedModel
 
 T = TypeVar("T")
@@ -60,6 +61,12 @@ class PartQuery(BaseModel):
     end: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="look up to here, seconds")
 
 
+class PriorityQuery(BaseModel):
+    """Query parameter that tells how urgent a request is."""
+
+    priority: Priority = Field("normal", description="low: behind the normal requests of the next five seconds")
+
+
 class TimingBody(BaseModel):
     """Where the request's time went, seconds."""
 
@@ -99,8 +106,9 @@ async def with_upload(
     began = perf_counter()
     state = server_state(request)
     settings = state.settings
-    async with state.accept(settings.request_timeout):
-        model = state.repository.get(name, kind)
+    state.check_open()
+    model = state.repository.get(name, kind)
+    async with state.accept(model):
         receiving = receive_upload(request, settings.max_body_bytes, settings.upload_idle_timeout, state.upload_memory)
         with model.batcher.statistics.request():
             async with receiving as upload:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, TimingBody, with_upload
+from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, TimingBody, with_upload
 from service.api.state import ServerState
 from service.manifest import Artefact, SegmenterManifest
 from service.media.types import MediaInfo
@@ -33,7 +33,7 @@ class PicturesQuery(PartQuery):
     )
 
 
-class SegmentQuery(PicturesQuery):
+class SegmentQuery(PicturesQuery, PriorityQuery):
     """Query parameters of a segmentation."""
 
     output: OutputName = Field(
@@ -107,7 +107,8 @@ async def segment(request: Request, name: str, query: Annotated[SegmentQuery, Qu
 
 async def _segment(request: Request, name: str | None, query: SegmentQuery) -> Response:
     options = SegmentOptions(
-        **query.model_dump(include={"fps", "short_side", "start", "end"}), originals=query.output == "overlay"
+        **query.model_dump(include={"fps", "short_side", "start", "end", "priority"}),
+        originals=query.output == "overlay",
     )
 
     async def work(state: ServerState, model: ServedModel[SegmenterManifest], upload: int, began: float) -> Response:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import Request
 
 from service.api.deadline import past_deadline
 from service.api.upload import UploadMemory
-from service.errors import NotReadyError
+from service.errors import NotReadyError, OverloadedError
 from service.media.pool import DecodePool
 from service.metrics import Metrics
 from service.pipeline import Pipeline
-from service.repository import Repository
+from service.rate import retry_after
+from service.repository import Repository, ServedModel
 from service.settings import Settings
 
 Phase = Literal["starting", "ready", "draining", "failed"]
@@ -43,24 +44,44 @@ class ServerState:
         """Whether requests are taken: loaded, warm, not draining, decode workers and every batcher alive."""
         return self.phase == "ready" and self.pool.alive and all(model.batcher.alive for model in self.repository)
 
+    def check_open(self) -> None:
+        """Go on if requests are taken.
+
+        Raises:
+            NotReadyError: Starting or draining.
+        """
+        if self.phase != "ready":
+            raise NotReadyError(f"the server is {self.phase}; try again in a moment", retry_after=1)
+
+    def _check_time(self, model: ServedModel[Any]) -> None:
+        """Go on if what is waiting lets a request to `model` be done in time."""
+        wait = max(self.pool.expected_wait, model.batcher.expected_wait)
+        if (too_long := wait - model.request_timeout) > 0:
+            raise OverloadedError(
+                f"what is waiting takes about {wait:.0f} s and a request gets {model.request_timeout:g} s: "
+                "try again later",
+                retry_after=retry_after(too_long),
+            )
+
     @property
     def draining(self) -> bool:
         """Whether shutdown has begun."""
         return self.phase == "draining"
 
     @asynccontextmanager
-    async def accept(self, seconds: float) -> AsyncIterator[None]:
-        """Accept a request: the block gets `seconds`, or less once the server drains.
+    async def accept(self, model: ServedModel[Any]) -> AsyncIterator[None]:
+        """Accept a request to `model`: the block gets the model's time, or less once the server drains.
 
         Raises:
             NotReadyError: Starting or draining, or the time for draining was over before the block was done.
+            OverloadedError: What waits already takes longer than the request may.
             DeadlineExceededError: The block took longer than it may.
         """
-        if self.phase != "ready":
-            raise NotReadyError(f"the server is {self.phase}; try again in a moment", retry_after=1)
+        self.check_open()
+        self._check_time(model)
         try:
             with self.metrics.in_flight.track_inprogress():
-                async with asyncio.timeout(seconds) as deadline:
+                async with asyncio.timeout(model.request_timeout) as deadline:
                     self._deadlines.add(deadline)
                     try:
                         yield
@@ -75,7 +96,7 @@ class ServerState:
                     "s that it waits for; send it again",
                     retry_after=1,
                 ) from error
-            raise past_deadline(seconds) from error
+            raise past_deadline(model.request_timeout) from error
 
     def drain(self) -> None:
         """Accept nothing from now on, and let no accepted request run for longer than `drain_timeout`."""

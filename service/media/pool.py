@@ -15,10 +15,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import deque
+from bisect import insort
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from math import prod
+from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -37,6 +38,8 @@ from service.errors import (
 )
 from service.media.types import AnyRequest, DecodeFailure, DecodeResult, PictureResult
 from service.media.worker import MAX_MESSAGE_BYTES, READY
+from service.priority import Priority, place_in_line
+from service.rate import ServiceTime, retry_after
 
 logger = logging.getLogger(__name__)
 
@@ -205,14 +208,23 @@ class DecodePool:
         self.timeout = timeout
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
-        self._waiting: deque[asyncio.Future[_Worker]] = deque()
+        self._waiting: list[tuple[float, asyncio.Future[_Worker]]] = []
+        self._seconds_an_upload = ServiceTime()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a worker."""
-        return sum(not future.done() for future in self._waiting)
+        return sum(not future.done() for _, future in self._waiting)
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until all requests that wait now will have a worker, judged by the last uploads."""
+        return self._seconds_for(self.waiting)
+
+    def _seconds_for(self, uploads: int) -> float:
+        return self._seconds_an_upload.of(uploads) / self.size
 
     @property
     def alive(self) -> bool:
@@ -239,8 +251,8 @@ class DecodePool:
         self._all.clear()
         self._idle.clear()
 
-    async def acquire(self) -> _Worker:
-        """Wait for a free worker, in order of arrival; give it back with `release`.
+    async def acquire(self, priority: Priority = "normal") -> _Worker:
+        """Wait for a free worker, in order of arrival and priority; give it back with `release`.
 
         Raises:
             QueueFullError: `max_waiting` requests are waiting already.
@@ -252,10 +264,11 @@ class DecodePool:
             self._replace(worker)
         if self.waiting >= self.max_waiting:
             raise QueueFullError(
-                f"{self.waiting} uploads are waiting to be decoded, as many as may; try again later", retry_after=1
+                f"{self.waiting} uploads are waiting to be decoded, as many as may; try again later",
+                retry_after=retry_after(self._seconds_for(1)),
             )
         future: asyncio.Future[_Worker] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        insort(self._waiting, (place_in_line(priority), future), key=lambda waiting: waiting[0])
         try:
             return await future
         except asyncio.CancelledError:
@@ -266,7 +279,7 @@ class DecodePool:
     def release(self, worker: _Worker) -> None:
         """Hand a worker on to the next request that waits, or note that it is free."""
         while self._waiting:
-            future = self._waiting.popleft()
+            _, future = self._waiting.pop(0)
             if not future.done():
                 future.set_result(worker)
                 return
@@ -300,6 +313,7 @@ class DecodePool:
         self, worker: _Worker, upload: int, request: AnyRequest, result_type: type[ResultT]
     ) -> Decoded[ResultT]:
         healthy = False
+        began = perf_counter()
         try:
             async with asyncio.timeout(self.timeout):
                 decoded = await worker.decode(upload, request, result_type)
@@ -317,6 +331,7 @@ class DecodePool:
             healthy = worker.alive
             raise
         finally:
+            self._seconds_an_upload.observe(1, perf_counter() - began)
             if healthy:
                 self.release(worker)
             else:

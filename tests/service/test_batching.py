@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 
 from service.batching import Batcher, BatchSettings, ViewOutput
 from service.errors import InternalError, NotReadyError, QueueFullError
+from service.fairness import FairGate
+from service.metrics import Metrics
 from service.runtimes.base import OutputName
 
 
@@ -36,7 +40,7 @@ class SummingRuntime:
         if 666 in self.batches[-1]:
             raise RuntimeError("the engine broke")
         if 77 in self.batches[-1]:
-            return sums[:1, None]
+            return sums[:0, None]
         return sums[:, None]
 
 
@@ -49,10 +53,17 @@ def view(value: int) -> NDArray[np.uint8]:
 
 @asynccontextmanager
 async def running(
-    runtime: SummingRuntime, size: int = 4, delay: float = 0.0, queue: int = 100
+    runtime: SummingRuntime, size: int = 4, delay: float = 0.0, queue: int = 100, **more: Any
 ) -> AsyncIterator[Batcher]:
-    with ThreadPoolExecutor(2) as executor:
-        batcher = Batcher(runtime, executor, BatchSettings(size, delay, queue))
+    with ThreadPoolExecutor(4) as executor:
+        batcher = Batcher(
+            more.pop("runtimes", [runtime]),
+            executor,
+            BatchSettings(size, delay, queue, more.pop("sizes", ())),
+            more.pop("gate", FairGate(1)),
+            more.pop("metrics", Metrics()).of_model(more.pop("name", "summing")),
+        )
+        assert not more
         batcher.start()
         try:
             yield batcher
@@ -100,12 +111,17 @@ def test_request_with_more_views_than_a_batch_is_split_and_keeps_its_order() -> 
 
 
 @pytest.mark.parametrize(("poison", "message"), [(666, "could not be run"), (77, "results came out")])
-def test_failed_batch_fails_its_callers_and_the_next_one_works(poison: int, message: str) -> None:
+def test_view_that_breaks_its_batch_fails_alone(poison: int, message: str) -> None:
     async def scenario() -> None:
         runtime = SummingRuntime()
         async with running(runtime, size=2, delay=1.0) as batcher:
-            failed = await asyncio.gather(batcher.submit(view(poison)), batcher.submit(view(1)), return_exceptions=True)
-            assert all(isinstance(error, InternalError) and message in error.detail for error in failed)
+            failed, neighbour = await asyncio.gather(
+                batcher.submit(view(poison)), batcher.submit(view(1)), return_exceptions=True
+            )
+            assert isinstance(failed, InternalError)
+            assert message in failed.detail
+            assert not isinstance(neighbour, BaseException)
+            assert values(neighbour) == [1]
             assert values((await asyncio.gather(batcher.submit(view(2)), batcher.submit(view(3))))[1]) == [3]
             assert batcher.alive
 
@@ -213,5 +229,197 @@ def test_statistics_count_views_batches_and_sizes() -> None:
         expected = sum(size * stages.infer.seconds for size, stages in statistics.batches.items())
         assert statistics.stages.infer.seconds == pytest.approx(expected)
         assert statistics.last_inference > 1_700_000_000_000
+
+    asyncio.run(scenario())
+
+
+def counted(metrics: Metrics, series: str) -> float:
+    """Return the value of one series of the exposition."""
+    lines = [line for line in metrics.exposition().decode().splitlines() if line.startswith(series)]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+def test_abandoned_views_keep_a_patient_caller_waiting_for_one_batch_at_most() -> None:
+    async def scenario() -> None:
+        runtime, metrics = SummingRuntime(), Metrics()
+        runtime.may_run.clear()
+        async with running(runtime, size=2, metrics=metrics) as batcher:
+            leaving = [asyncio.create_task(batcher.submit(view(value))) for value in range(1, 11)]
+            await asyncio.to_thread(runtime.running.wait, 5)
+            # A second batch is full and put together by now.
+            await asyncio.sleep(0.05)
+            for task in leaving:
+                task.cancel()
+            await asyncio.gather(*leaving, return_exceptions=True)
+            assert batcher.queue_depth == 0
+            patient = asyncio.create_task(batcher.submit(view(50)))
+            await asyncio.sleep(0)
+            runtime.may_run.set()
+            assert values(await patient) == [50]
+        # What ran when they left could not be stopped; nothing else of theirs ran.
+        assert runtime.batches == [[1, 2], [50]]
+        assert counted(metrics, "clipserve_views_cancelled_total") == 10
+
+    asyncio.run(scenario())
+
+
+def test_views_that_come_while_a_batch_runs_still_join_the_next() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        runtime.may_run.clear()
+        async with running(runtime, size=4) as batcher:
+            tasks = [asyncio.create_task(batcher.submit(view(1)))]
+            await asyncio.to_thread(runtime.running.wait, 5)
+            for value in (2, 3, 4):
+                tasks.append(asyncio.create_task(batcher.submit(view(value))))
+                await asyncio.sleep(0.02)
+            runtime.may_run.set()
+            await asyncio.gather(*tasks)
+        assert runtime.batches == [[1], [2, 3, 4]]
+
+    asyncio.run(scenario())
+
+
+def test_reason_why_a_batch_was_not_fuller_is_counted() -> None:
+    async def scenario() -> None:
+        metrics = Metrics()
+        runtime = SummingRuntime()
+        async with running(runtime, size=2, delay=0.05, metrics=metrics) as batcher:
+            wide = np.full((1, 9), 1, np.uint8)
+            await asyncio.gather(batcher.submit(view(1)), batcher.submit(view(2)))
+            await asyncio.gather(batcher.submit(view(3)), batcher.submit(wide))
+        async with running(runtime, size=2, metrics=metrics) as batcher:
+            await batcher.submit(view(5))
+        found = {
+            reason: counted(metrics, f'clipserve_batches_total{{closed_by="{reason}"')
+            for reason in ("full", "shape", "delay", "idle")
+        }
+        assert runtime.batches == [[1, 2], [3], [9], [5]]
+        assert found == {"full": 1, "shape": 1, "delay": 1, "idle": 1}
+
+    asyncio.run(scenario())
+
+
+def test_batches_run_at_the_listed_sizes_and_nobody_sees_the_filling() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with running(runtime, size=8, sizes=(1, 4, 8)) as batcher:
+            for count in (1, 2, 4, 5):
+                outputs = await batcher.submit(np.concatenate([view(10 + i) for i in range(count)]))
+                assert values(outputs) == [10 + i for i in range(count)]
+                assert {output.batch_size for output in outputs} == {count}
+        assert [len(batch) for batch in runtime.batches] == [1, 4, 4, 8]
+
+    asyncio.run(scenario())
+
+
+def test_instances_run_side_by_side() -> None:
+    async def scenario() -> None:
+        first, second = SummingRuntime(), SummingRuntime()
+        first.may_run.clear()
+        second.may_run.clear()
+        async with running(first, size=1, runtimes=[first, second], gate=FairGate(2)) as batcher:
+            tasks = [asyncio.create_task(batcher.submit(view(value))) for value in (1, 2)]
+            assert await asyncio.to_thread(first.running.wait, 5)
+            assert await asyncio.to_thread(second.running.wait, 5)
+            first.may_run.set()
+            second.may_run.set()
+            assert [values(await task) for task in tasks] == [[1], [2]]
+        assert sorted(first.batches + second.batches) == [[1], [2]]
+
+    asyncio.run(scenario())
+
+
+def test_low_priority_goes_last_but_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        runtime.may_run.clear()
+        async with running(runtime, size=1) as batcher:
+            tasks = [asyncio.create_task(batcher.submit(view(1)))]
+            await asyncio.to_thread(runtime.running.wait, 5)
+            # The batch after the one that runs is put together already.
+            tasks.append(asyncio.create_task(batcher.submit(view(2))))
+            await asyncio.sleep(0.05)
+            for value in (31, 32):
+                tasks.append(asyncio.create_task(batcher.submit(view(value), priority="low")))
+            tasks.append(asyncio.create_task(batcher.submit(view(4))))
+            await asyncio.sleep(0.05)
+            monkeypatch.setattr("service.priority.LOW_PRIORITY_SECONDS", -10.0)
+            tasks.append(asyncio.create_task(batcher.submit(view(5), priority="low")))
+            await asyncio.sleep(0.05)
+            runtime.may_run.set()
+            await asyncio.gather(*tasks)
+        # 5 stands for what came with low priority long before all others.
+        assert runtime.batches == [[1], [2], [5], [4], [31], [32]]
+
+    asyncio.run(scenario())
+
+
+class LoggingRuntime(SummingRuntime):
+    """Writes its label to a shared log after each batch."""
+
+    def __init__(self, label: str, log: list[str]) -> None:
+        super().__init__()
+        self.label = label
+        self.log = log
+
+    def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[np.float32]:
+        result = super().run(frames, output)
+        self.log.append(self.label)
+        return result
+
+
+def test_busy_model_lets_another_one_run_after_its_batch() -> None:
+    async def scenario() -> None:
+        gate = FairGate(1)
+        log: list[str] = []
+        busy, quiet = LoggingRuntime("busy", log), LoggingRuntime("quiet", log)
+        busy.may_run.clear()
+        async with (
+            running(busy, size=1, gate=gate, name="busy") as first,
+            running(quiet, size=1, gate=gate, name="quiet") as second,
+        ):
+            tasks = [asyncio.create_task(first.submit(view(1))) for _ in range(20)]
+            await asyncio.to_thread(busy.running.wait, 5)
+            asked = asyncio.create_task(second.submit(view(2)))
+            await asyncio.sleep(0.05)
+            assert not quiet.running.is_set()
+            busy.may_run.set()
+            await asyncio.gather(asked, *tasks)
+        assert log[:2] == ["busy", "quiet"]
+
+    asyncio.run(scenario())
+
+
+class SlowRuntime(SummingRuntime):
+    """Takes a fifth of a second for each batch."""
+
+    def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[np.float32]:
+        time.sleep(0.2)
+        return super().run(frames, output)
+
+
+def test_time_to_come_back_is_what_the_queue_takes() -> None:
+    async def scenario() -> None:
+        runtime = SlowRuntime()
+        async with running(runtime, size=1, queue=20) as batcher:
+            await batcher.submit(view(1))
+            assert batcher.expected_wait == 0
+            runtime.running.clear()
+            runtime.may_run.clear()
+            tasks = [asyncio.create_task(batcher.submit(view(1)))]
+            await asyncio.to_thread(runtime.running.wait, 5)
+            tasks += [asyncio.create_task(batcher.submit(np.concatenate([view(1)] * 10))) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            # Twenty views of a fifth of a second, or more where the machine is busy.
+            assert 4 <= batcher.expected_wait < 40
+            with pytest.raises(QueueFullError) as refused:
+                await batcher.submit(np.concatenate([view(1)] * 15))
+            assert refused.value.retry_after is not None
+            assert 3 <= refused.value.retry_after < 30
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert batcher.expected_wait == 0
 
     asyncio.run(scenario())

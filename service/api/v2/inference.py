@@ -39,9 +39,9 @@ async def infer(request: Request) -> Response:
     began = perf_counter()
     state = server_state(request)
     settings = state.settings
-    async with state.accept(settings.request_timeout):
-        model = asked_model(request)
-        contract = contract_of(model, state)
+    model = asked_model(request)
+    contract = contract_of(model, state)
+    async with state.accept(model):
         with model.batcher.statistics.request():
             async with (
                 receive_call(request, contract, settings, state.upload_memory) as received,
