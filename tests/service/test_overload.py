@@ -1,0 +1,133 @@
+"""A real server with more work than it can do."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import ROOT, RunningServer, free_port, serving
+
+CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
+MODEL = "uniformer_tiny_shapes"
+
+
+def metric(server: RunningServer, series: str) -> float:
+    lines = [line for line in httpx.get(f"{server.url}/metrics").text.splitlines() if line.startswith(series)]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+def wait_for_queue(server: RunningServer) -> None:
+    while not metric(server, f'clipserve_queue_depth{{queue="{MODEL}"}}'):
+        pass
+
+
+def burst(server: RunningServer, count: int, **query: str) -> list[httpx.Response]:
+    async def post_all() -> list[httpx.Response]:
+        async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as client:
+            posts = (client.post(f"{server.url}/v1/classify", content=CLIP, params=query) for _ in range(count))
+            return await asyncio.gather(*posts)
+
+    return asyncio.run(post_all())
+
+
+def assert_shed(answer: httpx.Response, code: str) -> None:
+    assert (answer.status_code, answer.json()["code"]) == (429, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_overload_is_shed_and_what_was_accepted_is_done(tmp_path: Path) -> None:
+    with serving(tmp_path, decode_workers=1, max_waiting_uploads=4) as server:
+        answers = burst(server, 60)
+        shed = [answer for answer in answers if answer.status_code != 200]
+        assert 0 < len(shed) < 60
+        for answer in shed:
+            assert_shed(answer, "queue_full")
+            assert "4 uploads are waiting" in answer.json()["detail"]
+        assert metric(server, 'clipserve_requests_rejected_total{reason="queue_full"}') == len(shed)
+        assert metric(server, "clipserve_queue_depth") == 0
+        assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60).status_code == 200
+
+
+def test_what_cannot_be_done_in_time_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    with serving(tmp_path, decode_workers=1, models=json.dumps({MODEL: {"request_timeout": 2}})) as server:
+        # The pace becomes known.
+        httpx.post(f"{server.url}/v1/classify", content=CLIP, params={"clips": 2}, timeout=60)
+        refused = 'clipserve_requests_rejected_total{reason="overloaded"}'
+        until = time.monotonic() + 60
+
+        def client(number: int) -> list[httpx.Response]:
+            time.sleep(number * 0.05)
+            answers = []
+            while not metric(server, refused) and time.monotonic() < until:
+                answers += burst(server, 1, clips="24")
+            return answers
+
+        with ThreadPoolExecutor(40) as executor:
+            answers = [answer for received in executor.map(client, range(40)) for answer in received]
+        shed = [answer for answer in answers if answer.status_code == 429]
+        assert shed
+        for answer in shed:
+            assert_shed(answer, "overloaded")
+            assert "a request gets 2 s" in answer.json()["detail"]
+        assert {answer.status_code for answer in answers} <= {200, 429, 504}
+        # Nothing is left of those who ran out of time.
+        while metric(server, "clipserve_queue_depth") or metric(server, "clipserve_requests_in_flight"):
+            pass
+        assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60).status_code == 200
+
+
+def test_abandoned_requests_do_not_delay_a_patient_one(tmp_path: Path) -> None:
+    with serving(tmp_path, max_batch_size=1, decode_workers=2) as server:
+        url = f"{server.url}/v1/classify"
+        before = metric(server, "clipserve_batches_total")
+
+        async def scenario() -> httpx.Response:
+            async with httpx.AsyncClient(timeout=120) as client:
+                leaving = [
+                    asyncio.create_task(client.post(url, content=CLIP, params={"clips": 30, "top_k": k}))
+                    for k in range(1, 6)
+                ]
+                await asyncio.to_thread(wait_for_queue, server)
+                for task in leaving:
+                    task.cancel()
+                await asyncio.gather(*leaving, return_exceptions=True)
+                return await client.post(url, content=CLIP, params={"clips": 1})
+
+        assert asyncio.run(scenario()).status_code == 200
+        # 150 views would have run for those who left; what ran is what they had been given by then.
+        assert metric(server, "clipserve_batches_total") - before < 60
+        assert metric(server, "clipserve_views_cancelled_total") > 0
+
+
+@pytest.mark.parametrize(
+    ("models", "status", "words"),
+    [
+        ('{"nobody": {"max_batch_size": 2}}', 1, "`models` names nobody, not in"),
+        ('{"uniformer_tiny_shapes": {"max_batch": 2}}', 2, "models.uniformer_tiny_shapes.max_batch=2"),
+        ('{"uniformer_tiny_shapes": {"instances": 0}}', 2, "models.uniformer_tiny_shapes.instances=0"),
+        ("not json", 2, "models='not json'"),
+    ],
+)
+def test_wrong_setting_of_a_model_stops_the_start(models: str, status: int, words: str) -> None:
+    command = [sys.executable, "-m", "service.cli", "serve", "--port", str(free_port()), "--models", models]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == status
+    assert words in ended.stderr
+
+
+def test_model_runs_as_its_own_settings_say(tmp_path: Path) -> None:
+    own = {MODEL: {"max_batch_size": 3, "batch_sizes": [1, 2], "instances": 2}}
+    with serving(tmp_path, models=json.dumps(own), runtime_threads=1) as server:
+        answers = burst(server, 30, priority="low")
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.json()["predictions"][0]["label"] for answer in answers} == {"rotating clockwise"}
+        assert 1 < max(answer.json()["batch_size"] for answer in answers) <= 3
+        unknown = httpx.post(f"{server.url}/v1/classify", content=CLIP, params={"priority": "high"})
+        assert unknown.status_code == 400
