@@ -12,7 +12,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from service.api import classify, health, models, page, segment
-from service.api.access import CountAnswers
+from service.api.access import Access
 from service.api.draining import CloseWhileDraining
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
@@ -67,7 +67,7 @@ def create_app(
     include_inference_protocol(app)
     install_problem_handlers(app, metrics)
 
-    app.add_middleware(CountAnswers, metrics=metrics)
+    app.add_middleware(Access, metrics=metrics, log=settings.access_log)
     app.add_middleware(CloseWhileDraining)
     return app
 

@@ -61,7 +61,7 @@ class ServeCommand:
             for item in error.errors():
                 print(f"clipserve: {'.'.join(map(str, item['loc']))}={item['input']!r}: {item['msg']}", file=sys.stderr)
             return 2
-        configure_logging()
+        configure_logging(settings.log_format)
         return supervise(settings) if settings.processes > 1 else run_server(settings)
 
 

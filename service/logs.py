@@ -1,10 +1,48 @@
-"""How log lines look."""
+"""How log lines look: text for people or JSON for programs, with the id of the request that they belong to."""
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from service.context import current_request
+
+LogFormat = Literal["text", "json"]
+TEXT = "%(asctime)s %(levelname)s [%(process)d] %(request_id)s %(name)s: %(message)s"
 
 
-def configure_logging() -> None:
+class _AddRequest(logging.Filter):
+    """Gives every line the id of the request; "-" outside of any."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        request = current_request()
+        record.request_id = request.id if request else "-"
+        return True
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; what a line has in `fields` stands beside the rest."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname,
+            "process": record.process,
+            "logger": record.name,
+            "request_id": getattr(record, "request_id", "-"),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def configure_logging(log_format: LogFormat) -> None:
     """Send the log of this process to standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(_AddRequest())
+    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(TEXT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

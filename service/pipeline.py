@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching import Batcher, ViewOutput
+from service.context import current_request
 from service.errors import BadParameterError
 from service.manifest import ClassifierManifest, SegmenterManifest
 from service.media.pool import Decoded, DecodePool, ResultT
@@ -306,6 +307,8 @@ class Pipeline:
         metrics.frames_needed.labels(name).inc(frames_needed)
 
     def _count_run(self, name: str, timing: Timing, batch_size: int, views: int) -> None:
+        if request := current_request():
+            request.stages = asdict(timing)
         metrics = self._metrics
         metrics.request_seconds.labels(name).observe(timing.total)
         metrics.queue_seconds.labels(name).observe(timing.queue)

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.logs import LogFormat
+
 MEBIBYTE = 1 << 20
 
 
@@ -52,6 +54,9 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         default=None, description="model behind /v1/classify or /v1/segment; the first by name that can when not given"
     )
+
+    log_format: LogFormat = Field(default="text", description="lines of the log: text or json")
+    access_log: bool = Field(default=False, description="whether every answer gets a line in the log")
 
     max_body_bytes: int = Field(default=512 * MEBIBYTE, gt=0, description="largest upload")
     max_json_bytes: int = Field(

@@ -44,7 +44,7 @@ def main() -> None:
     """Serve on the bound socket given by file descriptor number, with the settings given as JSON."""
     listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     settings = Settings.model_validate_json(sys.argv[3])
-    configure_logging()
+    configure_logging(settings.log_format)
     SupervisedServer(settings, control).run(sockets=[listener])
 
 

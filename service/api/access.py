@@ -1,25 +1,69 @@
-"""Count every answer by route and status."""
+"""Give every request an id, every answer its headers, and count and log what was answered."""
 
 from __future__ import annotations
 
+import logging
+import re
+from time import perf_counter
+
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.context import RequestContext, begin_request
 from service.metrics import Metrics
 
+logger = logging.getLogger(__name__)
 
-class CountAnswers:
-    """ASGI middleware; it passes messages through untouched, so that a handler still sees a client go away."""
+REQUEST_ID = "X-Request-Id"
+# What may stand in a log line and a header; anything else that a client sends is replaced.
+_SOUND_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+
+class Access:
+    """ASGI middleware; it passes messages through untouched but for headers, so that a handler sees a client go away.
+
+    Args:
+        app: What it wraps.
+        metrics: Where answers are counted by route and status.
+        log: Whether each answer gets a line in the log.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: bool) -> None:
         self._app = app
         self._metrics = metrics
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def count(message: Message) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        request = RequestContext(given) if _SOUND_ID.fullmatch(given) else RequestContext()
+        # Each request runs in a task of its own, which ends with it.
+        begin_request(request)
+
+        async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request.id
+                if request.stages:
+                    headers["Server-Timing"] = _server_timing(request.stages)
                 # The route's template, not the path: a label must not grow with what clients ask for.
                 route = getattr(scope.get("route"), "path", "unknown")
                 self._metrics.requests.labels(route, str(message["status"])).inc()
+                if self._log:
+                    _log_answer(scope["method"], route, message["status"], perf_counter() - began)
             await send(message)
 
-        await self._app(scope, receive, count if scope["type"] == "http" else send)
+        await self._app(scope, receive, answer)
+
+
+def _server_timing(stages: dict[str, float]) -> str:
+    """Return the value of the header of that name (W3C): milliseconds by stage."""
+    return ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in stages.items())
+
+
+def _log_answer(method: str, route: str, status: int, seconds: float) -> None:
+    fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+    logger.info("%s %s %d %.3f s", method, route, status, seconds, extra={"fields": fields})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from uuid import uuid4
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.context import request_id
 from service.errors import BadParameterError, InternalError, ServiceError, UploadStalledError, WorkerLostError
 from service.metrics import Metrics
 
@@ -33,6 +33,7 @@ class Problem(BaseModel):
         status: HTTP status.
         detail: What happened, the limit and what to do.
         code: Stable code for programs.
+        request_id: As in the header X-Request-Id and in the server's log.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -42,6 +43,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
+    request_id: str
 
 
 def _service_answer(request: Request, error: ServiceError) -> JSONResponse:
@@ -57,9 +59,8 @@ def _service_answer(request: Request, error: ServiceError) -> JSONResponse:
 
 def _hidden(error: BaseException) -> str:
     """Log a fault with an id and return the fixed text that a client gets."""
-    error_id = uuid4().hex
-    logger.error("internal error %s", error_id, exc_info=error)
-    return f"something went wrong on our side; the server's log has more under {error_id}"
+    logger.error("internal error in request %s", request_id(), exc_info=error)
+    return f"something went wrong on our side; the server's log has more under {request_id()}"
 
 
 def _answer(request: Request, code: str, title: str, status: int, detail: str, headers: dict[str, str]) -> JSONResponse:
@@ -70,7 +71,14 @@ def _answer(request: Request, code: str, title: str, status: int, detail: str, h
 
 def problem_body(code: str, title: str, status: int, detail: str) -> Problem:
     """Return the body of an error answer."""
-    return Problem(type=f"urn:clipserve:problem:{code}", title=title, status=status, detail=detail, code=code)
+    return Problem(
+        type=f"urn:clipserve:problem:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        code=code,
+        request_id=request_id(),
+    )
 
 
 def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
@@ -101,9 +109,10 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_anything_else(request: Request, error: Exception) -> JSONResponse:
         metrics.rejected.labels(InternalError.code).inc()
-        # This answer is made outside of all middleware, which counts the others.
+        # This answer is made outside of all middleware, which counts and marks the others.
         metrics.requests.labels(getattr(request.scope.get("route"), "path", "unknown"), "500").inc()
-        return _answer(request, InternalError.code, InternalError.title, InternalError.status, _hidden(error), {})
+        headers = {"X-Request-Id": request_id()}
+        return _answer(request, InternalError.code, InternalError.title, InternalError.status, _hidden(error), headers)
 
     async def on_client_gone(_request: Request, _error: Exception) -> Response:
         metrics.rejected.labels("client_gone").inc()

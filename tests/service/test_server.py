@@ -43,7 +43,8 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> str:
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert (problem["status"], problem["code"]) == (status, code)
-    assert set(problem) == {"type", "title", "status", "detail", "code"}
+    assert set(problem) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert problem["request_id"] == answer.headers["x-request-id"]
     detail: str = problem["detail"]
     return detail
 

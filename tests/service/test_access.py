@@ -1,0 +1,55 @@
+"""What ties an answer to the server's log: request ids, timing headers, structured lines."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import RunningServer, serving
+
+CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
+
+
+def test_own_request_id_comes_back_in_answers_and_problems(server: RunningServer) -> None:
+    headers = {"X-Request-Id": "trace-1:a.b_C"}
+    answer = httpx.post(f"{server.url}/v1/classify", content=CLIP, headers=headers, timeout=60)
+    assert (answer.status_code, answer.headers["x-request-id"]) == (200, "trace-1:a.b_C")
+    for problem in (
+        httpx.post(f"{server.url}/v1/classify", content=b"text", headers=headers),
+        httpx.get(f"{server.url}/nowhere", headers=headers),
+    ):
+        assert problem.status_code >= 400
+        assert problem.headers["x-request-id"] == problem.json()["request_id"] == "trace-1:a.b_C"
+
+
+@pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, 'quote"d', "{}"])
+def test_request_without_a_sound_id_gets_one(server: RunningServer, given: str | None) -> None:
+    headers = {} if given is None else {"X-Request-Id": given}
+    ids = {httpx.get(f"{server.url}/healthz", headers=headers).headers["x-request-id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert all(re.fullmatch("[0-9a-f]{32}", found) for found in ids)
+
+
+def test_timing_header_says_what_the_answer_says(server: RunningServer) -> None:
+    answer = httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60)
+    entries = dict(entry.split(";dur=") for entry in answer.headers["server-timing"].split(", "))
+    seconds = answer.json()["timing_seconds"]
+    assert {stage: float(value) / 1000 for stage, value in entries.items()} == pytest.approx(seconds, abs=0.0001)
+    assert "server-timing" not in httpx.get(f"{server.url}/healthz").headers
+
+
+def test_log_is_json_and_names_the_request(tmp_path: Path) -> None:
+    with serving(tmp_path, log_format="json", access_log=True) as server:
+        httpx.post(f"{server.url}/v1/classify", content=CLIP, headers={"X-Request-Id": "mine"}, timeout=60)
+        httpx.post(f'{server.url}/v1/models/no"thing/classify', headers={"X-Request-Id": "other"})
+        assert server.terminate() == 0
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert all({"time", "level", "logger", "message", "request_id"} <= set(line) for line in lines)
+    (mine,) = (line for line in lines if line["request_id"] == "mine")
+    assert (mine["method"], mine["route"], mine["status"]) == ("POST", "/v1/classify", 200)
+    assert mine["seconds"] > 0
+    (other,) = (line for line in lines if line["request_id"] == "other")
+    assert (other["route"], other["status"]) == ("/v1/models/{name}/classify", 404)
+    assert any(line["request_id"] == "-" and line["message"].startswith("ready:") for line in lines)
