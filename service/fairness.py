@@ -5,29 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from time import perf_counter
-
-
-@dataclass(eq=False)
-class _Customer:
-    """Somebody who asks for turns.
-
-    Attributes:
-        used: Seconds of turns it has had, or is taken to have had: see `FairGate`.
-        present: Turns that it has or waits for.
-    """
-
-    used: float = 0.0
-    present: int = 0
 
 
 class FairGate:
     """Lets so many in at the same time, and whoever has used least first.
 
-    As in start-time fair queueing, a customer that comes back after a pause starts level with the one of those present
-    that has used least, so that nobody saves up time; it then waits for the end of the turns that are under way, and
-    for nothing else.
+    This is start-time fair queueing: a customer that comes back after a pause starts level with the turn that began
+    last, so that nobody saves up time; it then waits for the end of the turns that are under way, and for little else.
 
     Args:
         places: Turns at the same time.
@@ -35,42 +20,34 @@ class FairGate:
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._customers: dict[str, _Customer] = {}
-        self._waiting: list[tuple[_Customer, asyncio.Future[None]]] = []
+        # Seconds that each customer has used, and what the customer of the turn that began last had then.
+        self._used: dict[str, float] = {}
+        self._level = 0.0
+        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[None]:
         """Wait for a turn of customer `name`, which lasts as long as the block."""
-        customer = self._enter(name)
+        await self._wait(name)
+        began = perf_counter()
         try:
-            await self._wait(customer)
-            began = perf_counter()
-            try:
-                yield
-            finally:
-                customer.used += perf_counter() - began
-                self._free += 1
-                self._admit()
+            yield
         finally:
-            customer.present -= 1
+            self._used[name] += perf_counter() - began
+            # Not at once: whoever has more to do asks for its next turn first, and is compared with the others.
+            self._free += 1
+            asyncio.get_running_loop().call_soon(self._admit)
 
-    def _enter(self, name: str) -> _Customer:
-        customer = self._customers.setdefault(name, _Customer())
-        others = [other.used for other in self._customers.values() if other.present]
-        if not customer.present and others:
-            customer.used = max(customer.used, min(others))
-        customer.present += 1
-        return customer
-
-    async def _wait(self, customer: _Customer) -> None:
+    async def _wait(self, name: str) -> None:
+        self._used[name] = max(self._used.get(name, 0.0), self._level)
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (customer, admitted)
+        entry = (name, admitted)
         self._waiting.append(entry)
         self._admit()
         try:
             await admitted
         except asyncio.CancelledError:
-            if entry in self._waiting:
+            if admitted.cancelled():
                 self._waiting.remove(entry)
             else:
                 self._free += 1
@@ -78,9 +55,13 @@ class FairGate:
             raise
 
     def _admit(self) -> None:
-        while self._free and self._waiting:
+        while self._free:
+            wanted = [entry for entry in self._waiting if not entry[1].cancelled()]
+            if not wanted:
+                return
             # min() takes the first of equals: the one that has waited longest.
-            entry = min(self._waiting, key=lambda waiting: waiting[0].used)
+            entry = min(wanted, key=lambda waiting: self._used[waiting[0]])
             self._waiting.remove(entry)
             self._free -= 1
+            self._level = self._used[entry[0]]
             entry[1].set_result(None)

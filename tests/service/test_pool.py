@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -133,6 +134,46 @@ def test_waiting_line_is_bounded_and_served_in_order() -> None:
             await asyncio.gather(waiting[0], return_exceptions=True)
             running.release(worker)
             assert await asyncio.wait_for(waiting[1], 5) is worker
+            running.release(worker)
+
+    asyncio.run(scenario())
+
+
+def test_low_priority_waits_behind_normal_requests() -> None:
+    async def scenario() -> None:
+        async with pool() as running:
+            worker = await running.acquire()
+            low = asyncio.create_task(running.acquire("low"))
+            await asyncio.sleep(0)
+            normal = asyncio.create_task(running.acquire())
+            await asyncio.sleep(0)
+            running.release(worker)
+            assert await asyncio.wait_for(normal, 5) is worker
+            assert not low.done()
+            running.release(worker)
+            assert await asyncio.wait_for(low, 5) is worker
+            running.release(worker)
+
+    asyncio.run(scenario())
+
+
+def test_expected_wait_follows_the_line() -> None:
+    async def scenario() -> None:
+        async with pool() as running:
+            assert running.expected_wait == 0
+            took = time.monotonic()
+            await decode_in(running, LONG_CLIP, WHOLE)
+            took = time.monotonic() - took
+            assert running.expected_wait == 0
+            worker = await running.acquire()
+            waiting = [asyncio.create_task(running.acquire()) for _ in range(3)]
+            await asyncio.sleep(0)
+            # Three times what decoding took, which is most of what the call took.
+            assert took < running.expected_wait <= 3 * took
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            assert running.expected_wait == 0
             running.release(worker)
 
     asyncio.run(scenario())
