@@ -22,7 +22,9 @@ def local_server(port: int) -> Iterator[str]:
         SystemExit: It did not become ready; its own output says why.
     """
     address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve", "--port", str(port)])  # noqa: S603
+    # Nobody but this process knows the server: it need not linger at its end.
+    command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--drain-delay", "0"]
+    process = subprocess.Popen(command)  # noqa: S603
     try:
         _wait_until_ready(process, address)
         yield address
