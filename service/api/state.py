@@ -38,6 +38,8 @@ class ServerState:
         self.upload_memory = UploadMemory(settings.max_upload_memory_bytes)
         self.phase: Phase = "starting"
         self._deadlines: set[asyncio.Timeout] = set()
+        # When the drain is over, by the loop's clock.
+        self._drained_by: float | None = None
 
     @property
     def ready(self) -> bool:
@@ -90,7 +92,7 @@ class ServerState:
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            if self.draining:
+            if deadline.when() == self._drained_by:
                 raise NotReadyError(
                     f"the server is stopping, and the request was not done within the {self.settings.drain_timeout:g} "
                     "s that it waits for; send it again",
@@ -101,9 +103,10 @@ class ServerState:
     def drain(self) -> None:
         """Accept nothing from now on, and let no accepted request run for longer than `drain_timeout`."""
         self.phase = "draining"
-        latest = asyncio.get_running_loop().time() + self.settings.drain_timeout
-        for deadline in self._deadlines:
-            deadline.reschedule(min(latest, deadline.when() or latest))
+        self._drained_by = asyncio.get_running_loop().time() + self.settings.drain_timeout
+        # One that has struck may still be on its way out, and cannot be moved any more.
+        for deadline in (running for running in self._deadlines if not running.expired()):
+            deadline.reschedule(min(self._drained_by, deadline.when() or self._drained_by))
 
 
 def server_state(request: Request) -> ServerState:
