@@ -19,27 +19,22 @@ from service.api.state import ServerState
 from service.api.v2.routes import include_inference_protocol
 from service.batching import Batcher
 from service.errors import InternalError, ManifestError, RuntimeLoadError
-from service.manifest import Artefact
+from service.machine import plan_threads
 from service.media.pool import DecodePool
 from service.metrics import Metrics
 from service.repository import Repository
-from service.runtimes.base import Runtime
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 def create_app(
-    settings: Settings,
-    make_runtime: Callable[[Artefact], Runtime] | None = None,
-    on_failed_start: Callable[[], None] = lambda: None,
-    load_first: bool = False,
+    settings: Settings, on_failed_start: Callable[[], None] = lambda: None, load_first: bool = False
 ) -> FastAPI:
     """Build the application.
 
     Args:
         settings: All settings.
-        make_runtime: Loads the runtime of an artefact; None: ONNX Runtime on the CPU.
         on_failed_start: Called when loading fails, so that whoever runs the application can stop it.
         load_first: Load before the server listens, not beside it; a failure is then one of the application's start.
     """
@@ -47,7 +42,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = _build_state(settings, metrics, make_runtime)
+        state = _build_state(settings, metrics)
         app.state.server = state
         # Loading runs beside the server, so that probes get an answer (alive, not ready) while it lasts.
         loading = asyncio.create_task(_load(state, on_failed_start))
@@ -72,16 +67,16 @@ def create_app(
     return app
 
 
-def _build_state(
-    settings: Settings, metrics: Metrics, make_runtime: Callable[[Artefact], Runtime] | None
-) -> ServerState:
+def _build_state(settings: Settings, metrics: Metrics) -> ServerState:
+    threads = plan_threads(settings.decode_workers, settings.runtime_threads, settings.processes)
+    logger.info("threads: %s", threads)
     pool = DecodePool(
-        workers=settings.decode_workers,
+        workers=threads.decode_workers,
         max_waiting=settings.max_waiting_uploads,
         memory_bytes=settings.decode_memory_bytes,
         timeout=settings.decode_timeout,
     )
-    return ServerState(settings, Repository(settings, metrics, make_runtime), pool, metrics)
+    return ServerState(settings, Repository(settings, metrics, threads), pool, metrics)
 
 
 async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.batching import Batcher, BatchSettings
 from service.errors import ManifestError, NotReadyError, RuntimeLoadError, UnknownModelError, WrongTaskError
 from service.fairness import FairGate
+from service.machine import ThreadPlan
 from service.manifest import (
     MANIFEST_FILE,
     Artefact,
@@ -26,7 +28,7 @@ from service.manifest import (
 )
 from service.metrics import Metrics, ModelMetrics
 from service.runtimes.base import OutputName, Runtime
-from service.runtimes.onnx_cpu import OnnxCpuRuntime
+from service.runtimes.selection import RuntimeChooser
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -84,24 +86,15 @@ class ServedModel(Generic[ManifestT]):
             RuntimeLoadError: An output has not the shape that the manifest promises.
         """
         for runtime, size in product(self._runtimes, self.batcher.settings.sizes):
-            lengths = self._axis_lengths(size)
-            frames = np.zeros(_fixed(self.manifest.inputs[0], lengths), np.uint8)
+            frames = example_batch(self.manifest, size)
             for output in self.manifest.outputs:
-                expected = _fixed(output, lengths)
+                expected = _fixed_shape(output, self.manifest, size)
                 shape = runtime.run(frames, cast(OutputName, output.name)).shape
                 if shape != expected:
                     raise RuntimeLoadError(
                         f"{self.manifest.name} answered a batch of {size} with {output.name} of shape {shape}, "
                         f"its manifest says {expected}"
                     )
-
-    def _axis_lengths(self, batch: int) -> dict[str, int]:
-        """Return the lengths to warm up with of the axes that have no fixed one."""
-        manifest: Manifest = self.manifest
-        if isinstance(manifest, ClassifierManifest):
-            return {"batch": batch}
-        side = manifest.preprocessing.window
-        return {"batch": batch, "height": side, "width": side, "height/4": side // 4, "width/4": side // 4}
 
     async def close(self) -> None:
         """Stop the batcher and its threads."""
@@ -121,8 +114,18 @@ def _batch_settings(settings: Settings, largest: int) -> BatchSettings:
     )
 
 
-def _fixed(spec: TensorSpec, lengths: dict[str, int]) -> tuple[int, ...]:
-    """Return the shape of a tensor whose open axes have those lengths."""
+def example_batch(manifest: Manifest, size: int) -> NDArray[np.uint8]:
+    """Return a batch of noise of the shape that the model takes, or for segmentation of one window's."""
+    shape = _fixed_shape(manifest.inputs[0], manifest, size)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _fixed_shape(spec: TensorSpec, manifest: Manifest, batch: int) -> tuple[int, ...]:
+    """Return the shape of a tensor with a length for each of its open axes."""
+    lengths = {"batch": batch}
+    if isinstance(manifest, SegmenterManifest):
+        side = manifest.preprocessing.window
+        lengths |= {"height": side, "width": side, "height/4": side // 4, "width/4": side // 4}
     return tuple(axis if isinstance(axis, int) else lengths[axis] for axis in spec.shape)
 
 
@@ -130,20 +133,16 @@ class Repository:
     """All served models, by name.
 
     Args:
-        settings: Where the models are and how they are batched.
+        settings: Where the models are, what runs them and how they are batched.
         metrics: Where batches are counted.
-        make_runtime: Loads the runtime of an artefact; tests pass one that needs no network.
+        threads: Who gets how many of them.
     """
 
-    def __init__(
-        self, settings: Settings, metrics: Metrics, make_runtime: Callable[[Artefact], Runtime] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, threads: ThreadPlan) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._gate = FairGate(settings.runs_at_once)
-        self._make_runtime = make_runtime or (
-            lambda artefact: OnnxCpuRuntime(artefact.model_file("fp32"), settings.runtime_threads)
-        )
+        self._gate = FairGate(threads.runs_at_once)
+        self._chooser = RuntimeChooser(settings.runtime, settings.precision, threads.runtime_threads, settings.cache)
         self._models: dict[str, ServedModel[Any]] = {}
 
     def __iter__(self) -> Iterator[ServedModel[Any]]:
@@ -180,16 +179,25 @@ class Repository:
         artefact = read_artefact(folder)
         name, version = artefact.manifest.name, artefact.manifest.version
         settings = self._settings.of_model(name)
+        batch = _batch_settings(settings, artefact.manifest.max_batch_size)
+        examples = [example_batch(artefact.manifest, size) for size in sorted({1, batch.max_batch_size})]
         model: ServedModel[Any] = ServedModel(
             artefact,
-            [self._make_runtime(artefact) for _ in range(settings.instances)],
-            _batch_settings(settings, artefact.manifest.max_batch_size),
+            [self._chooser.load(artefact, examples) for _ in range(settings.instances)],
+            batch,
             settings.request_timeout,
             self._gate,
             self._metrics.of_model(name),
         )
         model.warm_up()
-        logger.info("loaded %s/%s on %s, instances: %d", name, version, model.runtime.name, settings.instances)
+        logger.info(
+            "loaded %s/%s on %s, %s, instances: %d",
+            name,
+            version,
+            model.runtime.name,
+            model.runtime.precision,
+            settings.instances,
+        )
         return model
 
     def find(self, name: str) -> ServedModel[Any]:

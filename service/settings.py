@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.logs import LogFormat
+from service.manifest import PrecisionName
 
 MEBIBYTE = 1 << 20
 
 
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def _cores_of_a_process(settings: dict[str, Any]) -> int:
-    processes: int = settings.get("processes", 1)
-    return max(1, available_cores() // processes)
+def default_cache() -> Path:
+    """Return the folder of the XDG base directory specification for what can be made again."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "clipserve"
 
 
 def _from_json(value: object) -> object:
@@ -78,7 +75,7 @@ class Settings(BaseSettings):
     )
 
     decode_workers: int = Field(
-        default_factory=_cores_of_a_process, gt=0, description="decode processes of a server process"
+        default=0, ge=0, description="decode processes of a server process; 0: one a core, shared by the processes"
     )
     decode_timeout: float = Field(default=15.0, gt=0, description="seconds that decoding one upload may take")
     decode_memory_bytes: int = Field(default=2048 * MEBIBYTE, gt=0, description="address space of a decode process")
@@ -100,16 +97,16 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(default=1024, gt=0, description="views that may wait for a batch, a model")
     instances: int = Field(default=1, gt=0, description="copies of a model that run batches side by side")
     runtime_threads: int = Field(default=0, ge=0, description="threads of one run; 0: one a core")
+    runtime: Literal["onnxruntime", "openvino", "auto"] = Field(
+        default="onnxruntime", description="what runs the models; auto measures each at start and takes the faster"
+    )
+    precision: PrecisionName = Field(default="fp32", description="which of a model's files is served")
+    cache: Path = Field(default_factory=default_cache, description="folder for measurements, which need not last")
     models: Annotated[dict[str, ModelSettings], NoDecode, BeforeValidator(_from_json)] = Field(
         default={},
         description='other values for single models, as JSON: {"name": {"max_batch_size": 4}}; possible are '
         + ", ".join(ModelSettings.__annotations__),
     )
-
-    @property
-    def runs_at_once(self) -> int:
-        """Batches that run at the same time, over all models: as many as the cores hold the threads of."""
-        return max(1, available_cores() // self.runtime_threads) if self.runtime_threads else 1
 
     def of_model(self, name: str) -> Settings:
         """Return the settings as they are for one model."""

@@ -166,7 +166,7 @@ def test_deployment_page_lists_every_setting() -> None:
     listed = re.findall(r"^\| `CLIPSERVE_(\w+)` \| (.+?) \|", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE)
     actual = []
     for name, field in Settings.model_fields.items():
-        default = "number of cores" if field.default_factory else field.default
+        default = "XDG cache folder" if field.default_factory else field.default
         actual.append((name.upper(), "none" if default is None else str(default)))
     assert listed == actual
 

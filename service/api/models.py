@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from service.api.problems import Problem
 from service.api.state import server_state
-from service.manifest import Manifest
+from service.manifest import Manifest, PrecisionName
 from service.repository import Repository, ServedModel
 
 router = APIRouter(prefix="/v1", tags=["models"])
@@ -25,6 +25,7 @@ class ModelSummary(BaseModel):
     num_classes: int
     input_shape: list[int | str]
     runtime: str
+    precision: PrecisionName
     queue_depth: int
 
 
@@ -67,5 +68,6 @@ def _summary(model: ServedModel[Any], repository: Repository) -> ModelSummary:
         num_classes=manifest.num_classes,
         input_shape=list(manifest.inputs[0].shape),
         runtime=model.runtime.name,
+        precision=model.runtime.precision,
         queue_depth=model.batcher.queue_depth,
     )

@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.manifest import PrecisionName
+
 OutputName = Literal["logits", "mask"]
 
 
@@ -15,9 +17,11 @@ class Runtime(Protocol):
 
     Attributes:
         name: Runtime and device, for people and metrics, for example "onnxruntime-cpu".
+        precision: What the network is computed in.
     """
 
     name: str
+    precision: PrecisionName
 
     def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
         """Return one of the network's outputs for uint8 frames (batch, T, H, W, 3) or (batch, H, W, 3). Thread-safe.

@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import RuntimeLoadError
+from service.manifest import PrecisionName
 from service.runtimes.base import OutputName
 
 PROVIDER = "CPUExecutionProvider"
@@ -20,7 +21,8 @@ class OnnxCpuRuntime:
 
     Args:
         model_file: The exported .onnx file.
-        threads: Threads that one run may use; 0 lets ONNX Runtime take one for each core.
+        precision: That of the file.
+        threads: Threads that one run may use.
 
     Raises:
         RuntimeLoadError: The file cannot be loaded, or another provider than the CPU's would run it.
@@ -28,7 +30,8 @@ class OnnxCpuRuntime:
 
     name = "onnxruntime-cpu"
 
-    def __init__(self, model_file: Path, threads: int) -> None:
+    def __init__(self, model_file: Path, precision: PrecisionName, threads: int) -> None:
+        self.precision = precision
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         # Waiting threads that spin would take the cores that decode workers need.

@@ -1,0 +1,84 @@
+"""The machine underneath: its CPU, how much of it this process may use, and how that is shared out."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use: those it may run on, or fewer if its CPU time is limited.
+
+    A container's limit on CPU time does not take cores away; more threads than it pays for would only be throttled.
+    """
+    cores = len(os.sched_getaffinity(0))
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, ceil(quota)))
+
+
+def cpu_quota() -> float | None:
+    """Return how many cores' time the control group grants (cgroup v2, cpu.max); None without a limit."""
+    try:
+        granted, period = _CPU_QUOTA.read_text().split()
+        return int(granted) / int(period)
+    except (OSError, ValueError):
+        # "max" in place of a number is no limit.
+        return None
+
+
+def cpu_model() -> str:
+    """Return the name of the CPU."""
+    return _cpu_info("model name") or platform.machine()
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the instruction sets of the CPU, by the kernel's names."""
+    return frozenset(_cpu_info("flags").split())
+
+
+def _cpu_info(key: str) -> str:
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+@dataclass(frozen=True)
+class ThreadPlan:
+    """Who gets how many threads.
+
+    Attributes:
+        cores: What there is to share.
+        decode_workers: Decode processes, each of one thread.
+        runtime_threads: Threads of one run of a network.
+    """
+
+    cores: int
+    decode_workers: int
+    runtime_threads: int
+
+    @property
+    def runs_at_once(self) -> int:
+        """Batches that run at the same time, over all models: as many as the cores hold the threads of."""
+        return max(1, self.cores // self.runtime_threads)
+
+    def __str__(self) -> str:
+        return f"cores {self.cores}, decode processes {self.decode_workers}, threads of a run {self.runtime_threads}"
+
+
+def plan_threads(decode_workers: int, runtime_threads: int, processes: int = 1) -> ThreadPlan:
+    """Share out the cores of one of several server processes; 0 leaves a number to the plan.
+
+    Decoding and the network each may take every core: which of them is the bottleneck depends on the model and the
+    clips, and a fixed share would leave cores idle. Neither has threads that spin while they wait, so whoever has work
+    gets the core.
+    """
+    cores = max(1, available_cores() // processes)
+    return ThreadPlan(cores, decode_workers or cores, runtime_threads or cores)

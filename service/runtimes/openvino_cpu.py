@@ -1,0 +1,103 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from service.errors import RuntimeLoadError
+from service.manifest import PrecisionName
+from service.runtimes.base import OutputName
+
+DEVICE = "CPU"
+# A graph of fixed shape runs up to twice as fast as one whose batch axis is open, and more than these views together
+# do not make a view any faster.
+LARGEST_FIXED_BATCH = 8
+
+
+class OpenVinoCpuRuntime:
+    """A model compiled by OpenVINO's CPU plugin.
+
+    Where only the batch axis is open, the model is compiled once for each batch of 1, 2, 4 and 8 views that is asked
+    for, and other batches run in parts: 5 views as 4 and 1. A model that takes pictures of any size is compiled once.
+
+    Args:
+        model_file: The exported .onnx file.
+        precision: That of the file. "bf16" computes in bfloat16; everything else is computed in float32, but for the
+            parts of an "int8" file that are quantised.
+        threads: Threads that one run may use.
+
+    Raises:
+        RuntimeLoadError: The file cannot be loaded, or the CPU has no bfloat16.
+    """
+
+    name = "openvino-cpu"
+
+    def __init__(self, model_file: Path, precision: PrecisionName, threads: int) -> None:
+        self.precision = precision
+        self._core = ov.Core()
+        if precision == "bf16" and "BF16" not in self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
+            raise RuntimeLoadError("this CPU has no bfloat16 instructions (avx512_bf16 or amx_bf16): choose fp32")
+        self._options = {
+            # Otherwise the plugin takes bfloat16 wherever the CPU has it.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+        }
+        try:
+            self._model = self._core.read_model(model_file)
+            shape = self._model.input(0).partial_shape
+            self._view = tuple(axis.get_length() for axis in list(shape)[1:]) if shape[1:].is_static else None
+            self._compiled: dict[int | None, _Compiled] = {}
+            self._compiling = Lock()
+            self._for_batch(1 if self._view else None)
+        except RuntimeError as error:
+            raise RuntimeLoadError(f"OpenVINO cannot load {model_file}: {error}") from error
+
+    def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
+        """Return one of the network's outputs; see Runtime."""
+        if self._view is None:
+            return self._for_batch(None).run(frames, output)
+        parts = []
+        while len(frames):
+            size = min(LARGEST_FIXED_BATCH, 1 << (len(frames).bit_length() - 1))
+            parts.append(self._for_batch(size).run(frames[:size], output))
+            frames = frames[size:]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _for_batch(self, size: int | None) -> _Compiled:
+        """Return the model compiled for batches of `size`, or for any shape."""
+        with self._compiling:
+            if size not in self._compiled:
+                model = self._model
+                if size is not None:
+                    model = model.clone()
+                    model.reshape([size, *(self._view or ())])
+                self._compiled[size] = _Compiled(self._core.compile_model(model, DEVICE, self._options))
+            return self._compiled[size]
+
+
+class _Compiled:
+    """A compiled model with its idle requests; one serves one run at a time."""
+
+    def __init__(self, model: ov.CompiledModel) -> None:
+        self._model = model
+        self._idle: deque[ov.InferRequest] = deque()
+
+    def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
+        try:
+            request.infer([np.ascontiguousarray(frames)], share_inputs=True, share_outputs=True)
+            # The next run of this request writes into the same memory.
+            return np.array(request.get_tensor(output).data)
+        finally:
+            self._idle.append(request)

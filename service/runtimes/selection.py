@@ -1,0 +1,146 @@
+"""Which runtime runs a model: the one that was asked for, or the one that is measured to be faster here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import RuntimeLoadError
+from service.machine import available_cores, cpu_model
+from service.manifest import Artefact, PrecisionName
+from service.runtimes.base import OutputName, Runtime
+from service.runtimes.kinds import KINDS, RuntimeKind
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+_ROUNDS = 5
+_SECONDS = 4.0
+
+Figures = dict[str, float]
+
+
+class RuntimeChooser:
+    """Loads the runtime of each model.
+
+    Args:
+        choice: Name of a kind of runtime, or "auto": the faster one for each model.
+        precision: Which of a model's files to run.
+        threads: Threads of one run.
+        cache: Folder that keeps what was measured; it is made if missing, and done without if it cannot be written.
+    """
+
+    def __init__(self, choice: str, precision: PrecisionName, threads: int, cache: Path) -> None:
+        self._choice = choice
+        self._precision = precision
+        self._threads = threads
+        self._cache = cache
+
+    def load(self, artefact: Artefact, batches: list[NDArray[np.uint8]]) -> Runtime:
+        """Return the runtime of a model.
+
+        Args:
+            artefact: The model.
+            batches: Inputs to measure with.
+
+        Raises:
+            RuntimeLoadError: The runtime that was asked for is not installed or cannot run the model.
+            ManifestError: The model has no file of that precision.
+        """
+        file = artefact.model_file(self._precision)
+        if self._choice != AUTO:
+            return self._open(KINDS[self._choice], file)
+        kinds = [kind for kind in KINDS.values() if kind.version is not None and self._precision in kind.precisions]
+        if not kinds:
+            raise RuntimeLoadError(
+                f"no runtime that is installed runs {self._precision}: "
+                + " or ".join(kind.cure for kind in KINDS.values() if self._precision in kind.precisions)
+            )
+        if len(kinds) == 1:
+            return self._open(kinds[0], file)
+        output: OutputName = "mask" if len(artefact.manifest.outputs) > 1 else "logits"
+        facts = self._facts(artefact.manifest.files[file.name], kinds, batches)
+        record = self._cache / "runtimes" / f"{_digest(facts)}.json"
+        figures, source = _read(record, [kind.name for kind in kinds]), f"as measured before ({record})"
+        if figures is None:
+            runtimes = {kind.name: self._open(kind, file) for kind in kinds}
+            figures, source = measure(runtimes, batches, output), "measured now"
+            _write(record, facts, figures)
+        best = min(figures, key=figures.__getitem__)
+        shown = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in figures.items())
+        logger.info("%s: %s a view, %s: %s is taken", artefact.manifest.name, shown, source, best)
+        return self._open(KINDS[best], file)
+
+    def _open(self, kind: RuntimeKind, file: Path) -> Runtime:
+        return kind.open(file, self._precision, self._threads)
+
+    def _facts(self, model: str, kinds: list[RuntimeKind], batches: list[NDArray[np.uint8]]) -> dict[str, object]:
+        """Return everything that a measurement depends on."""
+        return {
+            "model": model,
+            "precision": self._precision,
+            "threads": self._threads,
+            "batches": [list(batch.shape) for batch in batches],
+            "cpu": cpu_model(),
+            "cores": available_cores(),
+            "runtimes": {kind.name: kind.version for kind in kinds},
+        }
+
+
+def measure(runtimes: dict[str, Runtime], batches: list[NDArray[np.uint8]], output: OutputName) -> Figures:
+    """Return the seconds that each runtime takes for a view, as the mean over the batches.
+
+    The runtimes take turns, so that whatever else the machine does meanwhile meets all of them; of several rounds the
+    median counts. A large network gets fewer rounds.
+    """
+    figures = dict.fromkeys(runtimes, 0.0)
+    for batch in batches:
+        for runtime in runtimes.values():
+            runtime.run(batch, output)
+        rounds: list[Figures] = []
+        began = perf_counter()
+        while len(rounds) < _ROUNDS and (not rounds or perf_counter() - began < _SECONDS):
+            rounds.append({name: _seconds(runtime, batch, output) for name, runtime in runtimes.items()})
+        for name in runtimes:
+            figures[name] += median(taken[name] for taken in rounds) / len(batch) / len(batches)
+    return figures
+
+
+def _seconds(runtime: Runtime, batch: NDArray[np.uint8], output: OutputName) -> float:
+    began = perf_counter()
+    runtime.run(batch, output)
+    return perf_counter() - began
+
+
+def _digest(facts: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _read(record: Path, names: list[str]) -> Figures | None:
+    """Return the figures of a record; None if there is none, or none that can be used."""
+    try:
+        figures = json.loads(record.read_bytes())["seconds_per_view"]
+        return {name: float(figures[name]) for name in names}
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _write(record: Path, facts: dict[str, object], figures: Figures) -> None:
+    content = json.dumps({"seconds_per_view": figures, "measured_on": facts}, indent=2) + "\n"
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        # Under another name first: a server that starts at the same time must not read half of it.
+        with tempfile.NamedTemporaryFile("w", dir=record.parent, delete=False) as file:
+            file.write(content)
+        os.replace(file.name, record)
+    except OSError as error:
+        logger.info("the measurement will be made again at the next start: %s cannot be written (%s)", record, error)
