@@ -10,7 +10,9 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from service.doctor import DoctorCommand
 from service.logs import configure_logging
+from service.options import add_setting_options, given_settings
 from service.server import run_server
 from service.settings import Settings
 from service.supervisor import supervise
@@ -43,20 +45,12 @@ class ServeCommand:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Offer every setting as an option."""
-        for name, field in Settings.model_fields.items():
-            default = field.get_default(call_default_factory=True, validated_data={})
-            shown = "" if default is None else f" (default {default})"
-            parser.add_argument(
-                f"--{name.replace('_', '-')}", metavar="VALUE", help=f"{field.description}{shown}", dest=name
-            )
+        add_setting_options(parser)
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Run the server until it is stopped; 1 if it could not start."""
-        given = {
-            name: getattr(arguments, name) for name in Settings.model_fields if getattr(arguments, name) is not None
-        }
         try:
-            settings = Settings(**given)
+            settings = Settings(**given_settings(arguments))
         except ValidationError as error:
             for item in error.errors():
                 print(f"clipserve: {'.'.join(map(str, item['loc']))}={item['input']!r}: {item['msg']}", file=sys.stderr)
@@ -67,7 +61,7 @@ class ServeCommand:
 
 def _commands() -> dict[str, Command]:
     """Return all verbs by name. Importing a verb is cheap; what it needs is imported when it runs."""
-    commands: dict[str, Command] = {"serve": ServeCommand()}
+    commands: dict[str, Command] = {"serve": ServeCommand(), "doctor": DoctorCommand()}
     for entry in entry_points(group=COMMAND_GROUP):
         commands[entry.name] = entry.load()()
     return commands

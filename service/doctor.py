@@ -1,0 +1,220 @@
+"""`clipserve doctor`: what is here, what is missing and how to get it, and which settings are in force."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import av
+from pydantic import SecretStr, ValidationError
+
+from service.errors import ManifestError, RuntimeLoadError
+from service.machine import available_cores, cpu_flags, cpu_model, cpu_quota, plan_threads
+from service.manifest import read_artefact
+from service.media.formats import ALL_FORMATS, ALLOWED_CODECS
+from service.options import add_setting_options, given_settings
+from service.repository import find_artefacts
+from service.runtimes.kinds import KINDS, RuntimeKind
+from service.runtimes.selection import AUTO
+from service.settings import Settings
+
+# What makes a CPU fast at this work, by the kernel's names.
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "bf16", "i8mm")
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+_PREFIX = "CLIPSERVE_"
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        lines: The text for people, a heading or a finding each.
+        problems: What keeps the server from starting or from taking what it should, each with its cure.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def heading(self, text: str) -> None:
+        """Begin a section."""
+        self.lines += ["", text]
+
+    def say(self, name: str, text: str) -> None:
+        """Add a finding."""
+        self.lines.append(f"  {name:<24}{text}")
+
+    def complain(self, name: str, text: str) -> None:
+        """Add a finding that is a problem."""
+        self.say(name, text)
+        self.problems.append(f"{name}: {text}")
+
+
+class DoctorCommand:
+    """`clipserve doctor`."""
+
+    help = "show runtimes, devices, codecs, models and settings, and what is missing"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Take the options of `clipserve serve`, to examine how it would start with them."""
+        add_setting_options(parser)
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Print the report; 1 if there is a problem."""
+        report = examine(given_settings(arguments), os.environ)
+        print("\n".join(report.lines))
+        if report.problems:
+            print("\n".join(["", f"{len(report.problems)} to mend:", *(f"  {problem}" for problem in report.problems)]))
+            return 1
+        print("\nNothing to mend.")
+        return 0
+
+
+def examine(given: Mapping[str, Any], environment: Mapping[str, str]) -> Report:
+    """Return the report on this machine and the server as it would start.
+
+    Args:
+        given: Settings given as options.
+        environment: Where the other settings come from.
+    """
+    report = Report([f"clipserve {version('clipserve')}, Python {platform.python_version()}, {platform.platform()}"])
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        for item in error.errors():
+            report.complain(f"setting {item['loc'][0]}", f"{_shown(item['loc'][0], item['input'])}: {item['msg']}")
+        return report
+    _examine_machine(report, settings)
+    _examine_runtimes(report, settings)
+    _examine_decoding(report)
+    _examine_models(report, settings)
+    _examine_settings(report, settings, given, environment)
+    return report
+
+
+def _examine_machine(report: Report, settings: Settings) -> None:
+    report.heading("Machine")
+    quota = cpu_quota()
+    limit = "" if quota is None else f", CPU time limited to {quota:g} cores"
+    report.say("CPU", f"{cpu_model()}, {available_cores()} cores for this process{limit}")
+    report.say("instructions", " ".join(name for name in _INSTRUCTIONS if name in cpu_flags()) or "none that help")
+    report.say("threads", str(plan_threads(settings.decode_workers, settings.runtime_threads)))
+    driver = "none found"
+    if _NVIDIA_DRIVER.is_file():
+        driver = f"{_NVIDIA_DRIVER.read_text().splitlines()[0]} (nothing here uses it)"
+    report.say("NVIDIA driver", driver)
+
+
+def _examine_runtimes(report: Report, settings: Settings) -> None:
+    report.heading("Runtimes")
+    for kind in KINDS.values():
+        found = f"{kind.version}, runs {', '.join(kind.precisions)} on the CPU"
+        problem = _import_problem(kind)
+        if problem is None:
+            report.say(kind.name, found)
+        elif kind.name == settings.runtime or kind.extra is None:
+            report.complain(kind.name, problem)
+        else:
+            report.say(kind.name, problem)
+    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
+        report.complain(
+            "onnxruntime-gpu",
+            "lies in the same folder as onnxruntime and breaks it: uninstall both, then install onnxruntime",
+        )
+    report.say("CUDA, TensorRT", "not implemented yet; there is nothing to install")
+    report.say("run on a GPU", "nothing: no part of this version has been run or measured on one")
+
+
+def _import_problem(kind: RuntimeKind) -> str | None:
+    if kind.version is None:
+        return f"not installed: {kind.cure}"
+    try:
+        import_module(kind.package)
+    except ImportError as error:
+        return f"{kind.version} cannot be imported ({error}): {kind.cure}"
+    return None
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _examine_decoding(report: Report) -> None:
+    report.heading("Decoding")
+    report.say("PyAV", f"{version('av')} with FFmpeg {av.ffmpeg_version_info}")
+    decoders = [name for name in ALLOWED_CODECS if _has_decoder(name)]
+    report.say("decoders", ", ".join(decoders))
+    report.say("containers", ", ".join(accepted.name for accepted in ALL_FORMATS))
+    missing = [name for name in ALLOWED_CODECS if name not in decoders]
+    missing += sorted({accepted.demuxer for accepted in ALL_FORMATS} - av.formats_available)
+    if missing:
+        report.complain(
+            "missing", f"{', '.join(missing)}: this FFmpeg was built without; PyAV's own wheel has all (pip install av)"
+        )
+
+
+def _has_decoder(name: str) -> bool:
+    try:
+        av.Codec(name, "r")
+    except ValueError:
+        return False
+    return True
+
+
+def _examine_models(report: Report, settings: Settings) -> None:
+    report.heading(f"Models in {settings.repository.absolute()}")
+    try:
+        folders = find_artefacts(settings.repository)
+    except ManifestError as error:
+        report.complain("models", str(error))
+        return
+    for folder in folders:
+        name = f"{folder.parent.name}/{folder.name}"
+        try:
+            artefact = read_artefact(folder)
+            file = artefact.model_file(settings.precision)
+            for kind in _kinds_in_force(settings):
+                kind.open(file, settings.precision, 1)
+        except (ManifestError, RuntimeLoadError) as error:
+            report.complain(name, str(error))
+        else:
+            manifest = artefact.manifest
+            report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {settings.precision} loads")
+
+
+def _kinds_in_force(settings: Settings) -> list[RuntimeKind]:
+    if settings.runtime != AUTO:
+        return [KINDS[settings.runtime]]
+    return [kind for kind in KINDS.values() if kind.version is not None and settings.precision in kind.precisions]
+
+
+def _examine_settings(
+    report: Report, settings: Settings, given: Mapping[str, Any], environment: Mapping[str, str]
+) -> None:
+    report.heading("Settings")
+    variables = {name.upper() for name in environment}
+    for name in Settings.model_fields:
+        source = "option" if name in given else "environment" if _PREFIX + name.upper() in variables else "default"
+        report.say(name, f"{_shown(name, getattr(settings, name))} ({source})")
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(variables - known):
+        if name.startswith(_PREFIX):
+            report.say(name, "in the environment, but no setting is called so")
+
+
+def _shown(name: object, value: object) -> str:
+    """Return a setting's value for people; never a secret's."""
+    annotation = Settings.model_fields[str(name)].annotation
+    is_secret = isinstance(value, SecretStr) or "SecretStr" in str(annotation)
+    return "(hidden)" if is_secret and value is not None else str(value)

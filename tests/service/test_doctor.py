@@ -1,0 +1,119 @@
+"""`clipserve doctor` as a user runs it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import av
+import pytest
+from pydantic import SecretStr
+
+import service.doctor
+from service.doctor import examine
+from service.media.formats import ALLOWED_CODECS
+from service.settings import Settings
+from tests.server import ROOT
+
+
+def doctor(*options: str, blocked: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; from service.cli import main\n"
+    code += f"sys.modules[{blocked!r}] = None\n" if blocked else ""
+    return subprocess.run(
+        [sys.executable, "-c", f"{code}sys.exit(main(['doctor', *{list(options)!r}]))"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        check=False,
+        timeout=120,
+    )
+
+
+def finding(run: subprocess.CompletedProcess[str], name: str) -> str:
+    match = re.search(rf"^  {re.escape(name)} +(.+)$", run.stdout, re.MULTILINE)
+    assert match, f"{name} is not in {run.stdout}"
+    return match[1]
+
+
+def test_sound_installation_has_nothing_to_mend() -> None:
+    run = doctor()
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.endswith("Nothing to mend.\n")
+    assert version("onnxruntime") in finding(run, "onnxruntime")
+    assert version("openvino") in finding(run, "openvino")
+    assert finding(run, "decoders").split(", ") == [name for name in ALLOWED_CODECS if name in av.codecs_available]
+    assert "fp32 loads" in finding(run, "uniformer_tiny_shapes/1")
+    assert finding(run, "run on a GPU").startswith("nothing")
+    assert "not implemented" in finding(run, "CUDA, TensorRT")
+
+
+def test_settings_say_where_they_come_from() -> None:
+    run = doctor("--max-views", "7", CLIPSERVE_MAX_QUEUE_SIZE="99", CLIPSERVE_MAX_VIEWS="8", CLIPSERVE_MAX_BATCH="4")
+    assert finding(run, "max_views") == "7 (option)"
+    assert finding(run, "max_queue_size") == "99 (environment)"
+    assert finding(run, "max_frames") == "60000 (default)"
+    assert finding(run, "CLIPSERVE_MAX_BATCH") == "in the environment, but no setting is called so"
+    for name in Settings.model_fields:
+        finding(run, name)
+
+
+def test_missing_runtime_is_a_problem_only_for_who_asked_for_it() -> None:
+    run = doctor("--runtime", "openvino", blocked="openvino")
+    assert run.returncode == 1
+    assert "pip install 'clipserve[openvino]'" in finding(run, "openvino")
+    assert re.search(r"^\d to mend:\n  openvino: ", run.stdout, re.MULTILINE)
+    run = doctor(blocked="openvino")
+    assert run.returncode == 0
+    assert "pip install 'clipserve[openvino]'" in finding(run, "openvino")
+
+
+def test_setting_that_is_wrong_is_named() -> None:
+    run = doctor(CLIPSERVE_PORT="99999")
+    assert run.returncode == 1
+    assert "99999" in finding(run, "setting port")
+
+
+def test_empty_repository_is_a_problem(tmp_path: Path) -> None:
+    run = doctor("--repository", str(tmp_path))
+    assert run.returncode == 1
+    assert "clipserve export NAME" in finding(run, "models")
+
+
+def test_model_that_was_tampered_with_or_lacks_the_precision_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "uniformer_tiny_shapes/1"
+    shutil.copytree(ROOT / "model_repository/uniformer_tiny_shapes/1", folder)
+    run = doctor("--repository", str(tmp_path), "--precision", "int8")
+    assert run.returncode == 1
+    assert "has no precision int8" in finding(run, "uniformer_tiny_shapes/1")
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    run = doctor("--repository", str(tmp_path))
+    assert run.returncode == 1
+    assert "sha256 differs" in finding(run, "uniformer_tiny_shapes/1")
+
+
+def test_two_packages_of_onnx_runtime_in_one_folder_are_a_problem(tmp_path: Path) -> None:
+    metadata = tmp_path / "onnxruntime_gpu-1.31.1.dist-info/METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    run = doctor(PYTHONPATH=str(tmp_path))
+    assert run.returncode == 1
+    assert "uninstall both" in finding(run, "onnxruntime-gpu")
+
+
+class SettingsWithSecret(Settings):
+    api_token: SecretStr | None = None
+
+
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch, is_valid: bool) -> None:
+    monkeypatch.setattr(service.doctor, "Settings", SettingsWithSecret)
+    secret = "k1tt3ns" if is_valid else 31415926
+    report = examine({"api_token": secret}, {})
+    text = "\n".join(report.lines + report.problems)
+    assert str(secret) not in text
+    assert "(hidden)" in text
