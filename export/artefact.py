@@ -6,16 +6,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
+from export.clips import read_clips
 from export.errors import ExportError
-from export.graph import export_onnx, input_shape, served_network
-from export.manifests import MODEL_FILE, make_manifest
-from export.verification import torch_cases, verify
+from export.graph import served_network
+from export.manifests import make_manifest
+from export.variants import PrecisionWriter
+from export.verification import LIMITS
 from models import create_model, load_checkpoint, load_labels, load_palette, model_entry
-from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE
+from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, PrecisionName
 
 SERVED_TASKS = ("video_classification", "image_classification", "image_segmentation")
 # A batch of large pictures takes much memory.
@@ -25,7 +29,13 @@ Report = Callable[[str], None]
 
 
 def export_model(
-    name: str, checkpoint: Path | None, repository: Path, max_batch_size: int | None, report: Report
+    name: str,
+    checkpoint: Path | None,
+    repository: Path,
+    max_batch_size: int | None,
+    report: Report,
+    precisions: Sequence[PrecisionName] = ("fp32",),
+    calibration: Path | None = None,
 ) -> Path:
     """Export model `name` into a new version of `repository/<name>/` and return that folder.
 
@@ -39,12 +49,16 @@ def export_model(
         max_batch_size: Largest batch that is verified, and so the largest that the server will run; None: 8, or 2 for
             segmentation.
         report: Called with a line of text before each step.
+        precisions: Model files to write; fp32 is always among them.
+        calibration: Folder of media files (export/clips.py): one half gives int8 its ranges, every precision is
+            measured on the other.
 
     Raises:
         ExportError: Verification failed, or the model cannot be served.
         models.CheckpointError: The checkpoint does not fit.
         ValueError: Unknown name.
     """
+    _check_precisions(precisions, calibration)
     weights = model_entry(name).weights
     if weights.task not in SERVED_TASKS:
         raise ExportError(f"{name} is for {weights.task}, which the server does not answer yet")
@@ -58,22 +72,39 @@ def export_model(
         load_checkpoint(network, checkpoint)
     served = served_network(network)
     with _staging_folder(repository) as staging:
-        report("writing the ONNX graph")
-        export_onnx(served, input_shape(name), max_batch_size, staging / MODEL_FILE)
-        report("verifying it against torch in another process")
-        verification = verify(staging / MODEL_FILE, torch_cases(name, served), max_batch_size)
+        clips = None
+        if calibration is not None:
+            report(f"decoding the files of {calibration}")
+            clips = read_clips(calibration, name)
+        writer = PrecisionWriter(name, network, served, max_batch_size, clips, report)
+        # In the order of PrecisionName: int8 is made from the fp32 file.
+        written = {
+            precision: writer.write(precision, staging)
+            for precision in get_args(PrecisionName)
+            if precision == "fp32" or precision in precisions
+        }
         labels = "".join(f"{label}\n" for label in load_labels(weights.labels))
         (staging / LABELS_FILE).write_text(labels, encoding="utf-8")
         if is_segmentor:
             (staging / PALETTE_FILE).write_text(json.dumps(load_palette(weights.labels)) + "\n", encoding="utf-8")
         folder = _next_version(repository / name)
-        manifest = make_manifest(name, folder.name, checkpoint, staging, verification)
+        manifest = make_manifest(name, folder.name, checkpoint, staging, written)
         (staging / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         report(f"putting {folder} in place")
         folder.parent.mkdir(exist_ok=True)
         staging.chmod(0o755)
         staging.rename(folder)
     return folder
+
+
+def _check_precisions(precisions: Sequence[PrecisionName], calibration: Path | None) -> None:
+    if "int8" in precisions and calibration is None:
+        raise ExportError("int8 needs real clips to take its ranges from: give a folder of them (--calibration)")
+    for precision in precisions:
+        if find_spec(LIMITS[precision].runtime) is None:
+            raise ExportError(
+                f"{precision} is verified by OpenVINO, which is not installed: pip install 'clipserve[openvino]'"
+            )
 
 
 @contextmanager

@@ -6,6 +6,9 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import get_args
+
+from service.manifest import Precision, PrecisionName
 
 DEMO_WEIGHTS = Path("demo/weights")
 LARGEST_BATCH = 256
@@ -41,6 +44,22 @@ class ExportCommand:
             help="largest batch to verify, and so the largest that the server will run (default 8; segmentation 2)",
         )
 
+        parser.add_argument(
+            "--precision",
+            type=_precisions,
+            default=("fp32",),
+            metavar="LIST",
+            help="model files to write, of fp32, fp16, bf16 and int8, separated by commas (default fp32; it is always "
+            "written)",
+        )
+        parser.add_argument(
+            "--calibration",
+            type=Path,
+            metavar="FOLDER",
+            help="media files such as the model will see: half of them give int8 its ranges, every precision is "
+            "measured on the other half; labels.json among them ({file name: label}) adds accuracy",
+        )
+
     def run(self, arguments: argparse.Namespace) -> int:
         """Export and print where the artefact is and how it compares with torch."""
         from export.artefact import export_model
@@ -55,19 +74,23 @@ class ExportCommand:
         if checkpoint is None and demo_weights.is_file():
             checkpoint = demo_weights
         try:
-            folder = export_model(arguments.name, checkpoint, arguments.out, arguments.max_batch_size, _report)
+            folder = export_model(
+                arguments.name,
+                checkpoint,
+                arguments.out,
+                arguments.max_batch_size,
+                _report,
+                arguments.precision,
+                arguments.calibration,
+            )
         except (ExportError, CheckpointError, ValueError) as error:
             print(f"clipserve export: {error}", file=sys.stderr)
             return 1
         if checkpoint is None:
             print("warning: no checkpoint was given; these weights are untrained and the answers mean nothing")
         for precision, entry in read_artefact(folder).manifest.precisions.items():
-            figures = entry.verification
-            print(
-                f"{folder / entry.file}: {precision}, {(folder / entry.file).stat().st_size / 1e6:.1f} MB, "
-                f"relative difference from torch {figures.relative_error:.1e}, "
-                f"top-1 agreement {figures.top1_agreement:.1%} at batch {', '.join(map(str, figures.batch_sizes))}"
-            )
+            print(f"{folder / entry.file}: {precision}, {(folder / entry.file).stat().st_size / 1e6:.1f} MB")
+            print(_figures(entry))
         return 0
 
 
@@ -107,6 +130,37 @@ def _batch_size(text: str) -> int:
     if not 1 <= size <= LARGEST_BATCH:
         raise argparse.ArgumentTypeError(f"{size} must lie between 1 and {LARGEST_BATCH}")
     return size
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    known = get_args(PrecisionName)
+    chosen = tuple(text.split(","))
+    for name in chosen:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+    return chosen
+
+
+def _figures(entry: Precision) -> str:
+    """Return what verification measured, a line for made-up inputs and one for clips."""
+    found = entry.verification
+    lines = [
+        f"  relative difference from torch {found.relative_error:.1e}, top-1 agreement {found.top1_agreement:.1%} "
+        f"at batch {', '.join(map(str, found.batch_sizes))}, by {entry.runtime}"
+    ]
+    if entry.on_clips is not None:
+        clips = entry.on_clips
+        accuracy = (
+            "" if clips.accuracy is None else f", accuracy {clips.accuracy:.1%} (torch {clips.torch_accuracy:.1%})"
+        )
+        lines.append(
+            f"  on {clips.clips} clips: relative difference {clips.relative_error:.1e}, "
+            f"top-1 agreement {clips.top1_agreement:.1%}{accuracy}"
+        )
+    if entry.calibration_clips:
+        left = ", ".join(entry.float32_layers) or "none"
+        lines.append(f"  calibrated on {entry.calibration_clips} other clips; layers left in float32: {left}")
+    return "\n".join(lines)
 
 
 def _report(step: str) -> None:

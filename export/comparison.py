@@ -1,29 +1,33 @@
 """The other process of a verification: run a model file and compare it with what torch said.
 
-`python -m export.comparison MODEL CASE...` knows nothing but the file, the inputs and the expected outputs; it imports
-neither torch nor the networks.
+`python -m export.comparison RUNTIME PRECISION MODEL CASE...` knows nothing but the file, the inputs and the expected
+outputs; it imports neither torch nor the networks.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+Outputs = Mapping[str, NDArray[Any]]
+Run = Callable[[NDArray[np.uint8]], Outputs]
 
 
 @dataclass
 class _Worst:
-    """The largest differences so far, and every share of arg maxes that agreed."""
+    """The largest differences so far, and every share of arg maxes that agreed or were right."""
 
     absolute: float = 0.0
     relative: float = 0.0
     agreements: list[float] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    torch_right: list[bool] = field(default_factory=list)
 
     def add_logits(self, actual: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
         """Compare whole outputs, flattened."""
@@ -32,39 +36,67 @@ class _Worst:
         spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
         self.relative = max(self.relative, float((np.linalg.norm(actual - wanted, axis=1) / spread).max()))
 
+    def add_answers(self, actual: Outputs, wanted: Outputs, labels: NDArray[np.int64] | None) -> None:
+        """Compare the classes: of every pixel, or of every view also with the right one."""
+        if "mask" in wanted:
+            self.agreements.append(float((actual["mask"] == wanted["mask"]).mean()))
+            return
+        answers, torch_answers = actual["logits"].argmax(axis=1), wanted["logits"].argmax(axis=1)
+        self.agreements.append(float((answers == torch_answers).mean()))
+        if labels is not None:
+            self.right += (answers == labels).tolist()
+            self.torch_right += (torch_answers == labels).tolist()
 
-def _compare(session: ort.InferenceSession, case: Mapping[str, NDArray[Any]], worst: _Worst) -> None:
-    """Run every batch size on all views of a case."""
-    input_name = session.get_inputs()[0].name
+
+def _with_onnxruntime(model_file: str, _precision: str) -> Run:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(model_file, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    views = case[input_name]
+    return lambda frames: dict(zip(names, session.run(names, {"frames": frames}), strict=True))
+
+
+def _with_openvino(model_file: str, precision: str) -> Run:
+    # Importing openvino reports to its maker through this package, unless Python cannot find it.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino as ov
+
+    options = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    model = ov.Core().compile_model(model_file, "CPU", options)
+    names = [output.get_any_name() for output in model.outputs]
+    return lambda frames: dict(zip(names, map(np.array, model([frames]).values()), strict=True))
+
+
+_RUNTIMES: dict[str, Callable[[str, str], Run]] = {"onnxruntime": _with_onnxruntime, "openvino": _with_openvino}
+
+
+def _compare(run: Run, case: Mapping[str, NDArray[Any]], worst: _Worst) -> None:
+    """Run every batch size on all views of a case."""
+    views, labels = case["frames"], case.get("labels")
+    names = {"logits", "mask"} & set(case)
     for size in case["batch_sizes"].tolist():
         # The last views fill up a batch that would be too small, so that every run has exactly `size`.
         starts = [min(start, max(len(views) - size, 0)) for start in range(0, len(views), size)]
         for start in starts:
             rows = np.resize(np.arange(start, min(start + size, len(views))), size)
-            actual = dict(zip(names, session.run(names, {input_name: views[rows]}), strict=True))
-            wanted = {name: case[name][rows] for name in names}
+            actual, wanted = run(views[rows]), {name: case[name][rows] for name in names}
             worst.add_logits(actual["logits"], wanted["logits"])
-            if "mask" in wanted:
-                equal = actual["mask"] == wanted["mask"]
-            else:
-                equal = actual["logits"].argmax(axis=1) == wanted["logits"].argmax(axis=1)
-            worst.agreements.append(float(equal.mean()))
+            worst.add_answers(actual, wanted, None if labels is None else labels[rows])
 
 
 def main() -> None:
     """Print the comparison of a model file with the stored cases as JSON."""
-    model_file, *cases = sys.argv[1:]
-    session = ort.InferenceSession(model_file, providers=["CPUExecutionProvider"])
-    worst = _Worst()
+    runtime, precision, model_file, *cases = sys.argv[1:]
+    run, worst = _RUNTIMES[runtime](model_file, precision), _Worst()
     for file in cases:
         with np.load(file, allow_pickle=False) as case:
-            _compare(session, case, worst)
+            _compare(run, case, worst)
     figures = {
         "max_abs_difference": worst.absolute,
         "relative_error": worst.relative,
         "top1_agreement": float(np.mean(worst.agreements)),
+        "accuracy": float(np.mean(worst.right)) if worst.right else None,
+        "torch_accuracy": float(np.mean(worst.torch_right)) if worst.torch_right else None,
     }
     print(json.dumps(figures))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from export.errors import ExportError
+from export.precision import converted, sensitive_in_float32
 from models import Network, model_entry
 from models.segmentation import Segmentor, resize
 from models.weights import Preprocessing, WholePicture
@@ -33,9 +34,12 @@ class ServedNetwork(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing | WholePicture) -> None:
+    def __init__(
+        self, network: nn.Module, preprocessing: Preprocessing | WholePicture, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         self.network = network
+        self.dtype = dtype
         self.is_bgr = preprocessing.channels == "bgr"
         mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
         # (x / 255 - mean) / std as one multiplication and one addition.
@@ -43,16 +47,17 @@ class ServedNetwork(nn.Module):
         self.register_buffer("shift", -mean / std)
 
     def normalised(self, frames: Tensor) -> Tensor:
-        """Return the network's input: uint8 (B, ..., 3) -> float32 (B, 3, ...)."""
+        """Return the network's input: uint8 (B, ..., 3) -> (B, 3, ...)."""
         # The cast comes first: TensorRT takes uint8 input into a Cast and nothing else.
         x = frames.float()
         if self.is_bgr:
             x = x.flip(-1)
-        return (x * self.scale + self.shift).movedim(-1, 1)
+        return (x * self.scale + self.shift).movedim(-1, 1).to(self.dtype)
 
     def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        logits: Tensor = self.network(self.normalised(frames))
-        return logits
+        with sensitive_in_float32(self.dtype):
+            logits: Tensor = self.network(self.normalised(frames))
+        return logits.float()
 
     def dynamic_axes(self, max_batch_size: int) -> dict[int, Dim]:
         """Return the axes of the input whose length the graph leaves open."""
@@ -71,7 +76,8 @@ class ServedSegmentor(ServedNetwork):
     network: Segmentor
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.network.coarse_logits(self.normalised(frames))
+        with sensitive_in_float32(self.dtype):
+            logits = self.network.coarse_logits(self.normalised(frames)).float()
         mask = resize(logits, frames.shape[1:3]).argmax(dim=1).to(torch.uint8)
         return mask, logits
 
@@ -92,10 +98,19 @@ def input_shape(name: str) -> tuple[int, ...]:
     return (height, width, 3)
 
 
-def served_network(network: Network) -> ServedNetwork:
-    """Return a registered network behind the preprocessing of its weights entry, in eval mode."""
+def served_network(network: Network, dtype: torch.dtype = torch.float32) -> ServedNetwork:
+    """Return a registered network behind the preprocessing of its weights entry, in eval mode.
+
+    With another `dtype` than float32 it is a copy of the network that computes in that type, but for normalisation,
+    LayerNorm and softmax; its outputs are float32 all the same.
+
+    Raises:
+        ExportError: A weight is too large for the type.
+    """
+    if dtype != torch.float32:
+        network = converted(network, dtype)
     wrapper = ServedSegmentor if isinstance(network, Segmentor) else ServedNetwork
-    return wrapper(network, model_entry(network.name).weights.preprocessing).eval()
+    return wrapper(network, model_entry(network.name).weights.preprocessing, dtype).eval()
 
 
 def export_onnx(served: ServedNetwork, view_shape: tuple[int, ...], max_batch_size: int, file: Path) -> None:

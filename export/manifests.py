@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,18 +19,17 @@ from service.manifest import (
     ClassifierManifest,
     Manifest,
     Precision,
+    PrecisionName,
     Preprocessing,
     Sampling,
     SegmenterManifest,
     TensorSpec,
-    Verification,
     Views,
     WholePicture,
     sha256_of,
 )
 
-MODEL_FILE = "model.onnx"
-TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "clipserve")
+TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "clipserve")
 
 
 class ViewProtocol(TypedDict):
@@ -56,8 +56,13 @@ def whole_picture(name: str) -> WholePicture:
     return WholePicture(**asdict(model_entry(name).weights.preprocessing))
 
 
+def model_file_name(precision: PrecisionName) -> str:
+    """Return the name of the model file of a precision: model.onnx, model.fp16.onnx."""
+    return "model.onnx" if precision == "fp32" else f"model.{precision}.onnx"
+
+
 def make_manifest(
-    name: str, version_name: str, checkpoint: Path | None, folder: Path, verification: Verification
+    name: str, version_name: str, checkpoint: Path | None, folder: Path, precisions: dict[PrecisionName, Precision]
 ) -> Manifest:
     """Return the manifest of the files in `folder`.
 
@@ -65,8 +70,8 @@ def make_manifest(
         name: Registered name.
         version_name: Number of the artefact's version.
         checkpoint: The weights that were exported.
-        folder: Where model, labels and palette lie.
-        verification: What the model file differs by from torch.
+        folder: Where models, labels and palette lie.
+        precisions: The model files, and what they differ by from torch; fp32 is among them.
     """
     weights = model_entry(name).weights
     common: dict[str, Any] = {
@@ -79,9 +84,9 @@ def make_manifest(
         "checkpoint": None if checkpoint is None else Checkpoint(file=checkpoint.name, sha256=sha256_of(checkpoint)),
         "licence": weights.licence,
         "opset": OPSET,
-        "max_batch_size": max(verification.batch_sizes),
-        "precisions": {"fp32": Precision(file=MODEL_FILE, verification=verification)},
-        "tools": {tool: version(tool) for tool in TOOLS},
+        "max_batch_size": max(precisions["fp32"].verification.batch_sizes),
+        "precisions": precisions,
+        "tools": _tools(),
         "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
     }
     if weights.task == "image_segmentation":
@@ -104,3 +109,12 @@ def make_manifest(
         **view_protocol(name),
         multi_label=weights.multi_label,
     )
+
+
+def _tools() -> dict[str, str]:
+    """Return the versions of what was used; OpenVINO need not be installed."""
+    versions = {}
+    for tool in TOOLS:
+        with suppress(PackageNotFoundError):
+            versions[tool] = version(tool)
+    return versions

@@ -156,11 +156,40 @@ class Verification(_Part):
     top1_agreement: float
 
 
+class ClipFigures(_Part):
+    """How one model file did on decoded clips or pictures that nothing was calibrated with.
+
+    Attributes:
+        clips: How many.
+        relative_error, top1_agreement: As in Verification, against the torch network in float32.
+        accuracy: Share whose first class is the right one; None without labels.
+        torch_accuracy: The same of the torch network in float32.
+    """
+
+    clips: int
+    relative_error: float
+    top1_agreement: float
+    accuracy: float | None = None
+    torch_accuracy: float | None = None
+
+
 class Precision(_Part):
-    """One model file and what its verification measured."""
+    """One model file and what its verification measured.
+
+    Attributes:
+        runtime: What ran the file to verify it.
+        verification: On made-up inputs.
+        on_clips: On decoded ones; None where there were none.
+        calibration_clips: Decoded clips or pictures that quantisation took its ranges from.
+        float32_layers: Layers that quantisation left alone.
+    """
 
     file: str
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
     verification: Verification
+    on_clips: ClipFigures | None = None
+    calibration_clips: int = 0
+    float32_layers: tuple[str, ...] = ()
 
 
 class _Manifest(_Part):

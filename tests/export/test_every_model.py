@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from export.graph import export_onnx, input_shape, served_network
-from export.verification import RELATIVE_TOLERANCE, torch_cases, verify
+from export.verification import LIMITS, torch_cases, verify
 from models import create_model, list_models, model_entry
 
 # One light member of each family in the default run; all others on request.
@@ -37,6 +37,6 @@ DISTINCT = [name for i, name in enumerate(NAMES) if not any(is_same_network(name
 def test_exported_network_equals_torch(name: str, tmp_path: Path) -> None:
     served, file = served_network(create_model(name)), tmp_path / "model.onnx"
     export_onnx(served, input_shape(name), 3, file)
-    verification = verify(file, torch_cases(name, served), 3)
+    verification = verify(file, "fp32", torch_cases(name, served), 3)
     assert verification.batch_sizes == (1, 2, 3)
-    assert verification.relative_error < RELATIVE_TOLERANCE
+    assert verification.relative_error < LIMITS["fp32"].relative_error

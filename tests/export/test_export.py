@@ -134,7 +134,7 @@ def test_bgr_weights_get_their_channels_turned_inside_the_graph() -> None:
 def test_file_that_differs_is_refused_with_the_figures(artefact: Artefact) -> None:
     other = served_network(create_model(NAME))
     with pytest.raises(VerificationError, match=r"differs from torch by a relative .*the limit is 0.0001"):
-        verify(artefact.model_file("fp32"), torch_cases(NAME, other), 4)
+        verify(artefact.model_file("fp32"), "fp32", torch_cases(NAME, other), 4)
 
 
 def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"nothing")
     views = verification_inputs(input_shape(NAME), 1)
     with pytest.raises(VerificationError, match="cannot be run"):
-        verify(file, [Case(views, {"logits": np.zeros((1, 11), np.float32)})], 1)
+        verify(file, "fp32", [Case(views, {"logits": np.zeros((1, 11), np.float32)})], 1)
 
 
 def test_image_network_exports(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_image_network_exports(tmp_path: Path) -> None:
     served, file = served_network(network), tmp_path / "model.onnx"
     export_onnx(served, (224, 224, 3), 4, file)
     views = verification_inputs((224, 224, 3), 4)
-    assert verify(file, [Case(views, torch_outputs(served, views))], 4).relative_error < 1e-4
+    assert verify(file, "fp32", [Case(views, torch_outputs(served, views))], 4).relative_error < 1e-4
 
 
 SEGMENTOR = "uniformer_tiny_shapes_fpn"
@@ -187,4 +187,4 @@ def test_mask_of_other_classes_is_refused(segmentor: tuple[ServedNetwork, Path])
     cases = torch_cases(SEGMENTOR, served)
     turned = [Case(case.views, case.outputs | {"mask": np.asarray(case.outputs["mask"][:, ::-1])}) for case in cases]
     with pytest.raises(VerificationError, match=r"top-1 agreement [\d.]+%\); the limit is 0.0001, and 99.9%"):
-        verify(file, turned, 2)
+        verify(file, "fp32", turned, 2)

@@ -1,0 +1,99 @@
+"""Decoded clips and pictures of a folder: what int8 is calibrated with, and what every precision is measured on.
+
+The service decodes them, in a process of its own, exactly as it decodes an upload.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from export.graph import ServedNetwork
+from export.manifests import view_protocol, whole_picture
+from export.verification import Case, torch_outputs
+from models import load_labels, model_entry
+
+LABELS_FILE = "labels.json"
+# The user's own files: large, but not without end.
+_LIMITS = {"max_pixels": 50_000_000, "max_frames": 1_000_000, "max_seconds": 86_400, "max_streams": 64}
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The first view of every file of a folder, in the order of their names.
+
+    Attributes:
+        views: uint8 (..., height, width, 3).
+        labels: Number of the right class of each; None if the folder has no labels.json.
+    """
+
+    views: list[NDArray[np.uint8]]
+    labels: list[int] | None
+
+    @property
+    def calibration(self) -> list[NDArray[np.uint8]]:
+        """Every other view, the first included: to calibrate with."""
+        return self.views[::2]
+
+    def cases(self, served: ServedNetwork) -> list[Case]:
+        """Return what torch makes of the views that nothing is calibrated with, those of one shape together."""
+        numbers: dict[tuple[int, ...], list[int]] = {}
+        for number in range(1, len(self.views), 2):
+            numbers.setdefault(self.views[number].shape, []).append(number)
+        return [self._case(served, chosen) for chosen in numbers.values()]
+
+    def _case(self, served: ServedNetwork, numbers: list[int]) -> Case:
+        views = np.stack([self.views[number] for number in numbers])
+        labels = None if self.labels is None else np.array([self.labels[number] for number in numbers])
+        return Case(views, torch_outputs(served, views), labels)
+
+
+def read_clips(folder: Path, name: str) -> Clips:
+    """Decode every file of a folder as model `name` sees it; labels.json may give {file name: label}.
+
+    Raises:
+        ExportError: A file cannot be decoded, there are fewer than two, or a label is missing or unknown.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        output = Path(temporary) / "views.npz"
+        command = [sys.executable, "-m", "service.media.extract", str(folder), str(output)]
+        run = subprocess.run(command, input=_request(name), capture_output=True, text=True, check=False)  # noqa: S603
+        if run.returncode:
+            raise ExportError(f"{folder} cannot be decoded: {run.stderr.strip()[-2000:]}")
+        with np.load(output, allow_pickle=False) as stored:
+            files = sorted(stored.files)
+            views = [stored[file][0] for file in files]
+    if len(views) < 2:
+        raise ExportError(f"{folder} holds {len(views)} media files: one half calibrates, the other is measured on")
+    return Clips(views, _labels(folder, files, name))
+
+
+def _request(name: str) -> str:
+    if model_entry(name).weights.task == "image_segmentation":
+        protocol: dict[str, Any] = {"kind": "pictures", "preprocessing": whole_picture(name).model_dump(mode="json")}
+        protocol |= {"fps": 1, "max_pictures": 100_000, "max_total_pixels": 1 << 40}
+    else:
+        parts: dict[str, Any] = dict(view_protocol(name))
+        protocol = {"kind": "views", **{key: part.model_dump(mode="json") for key, part in parts.items()}}
+    return json.dumps({**protocol, "limits": _LIMITS})
+
+
+def _labels(folder: Path, files: list[str], name: str) -> list[int] | None:
+    path = folder / LABELS_FILE
+    if not path.is_file():
+        return None
+    known = load_labels(model_entry(name).weights.labels)
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        return [known.index(given[file]) for file in files]
+    except (ValueError, LookupError) as error:
+        raise ExportError(f"{path} must give one of the model's labels for every file: {error}") from error

@@ -1,0 +1,61 @@
+"""Networks in half precision, cast in torch: everything but what would overflow or lose its meaning there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from export.errors import ExportError
+
+# Functions that sum squares or exponentials, by torch's names.
+SENSITIVE = ("layer_norm", "softmax", "log_softmax", "logsumexp")
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+def converted(network: NetworkT, dtype: torch.dtype) -> NetworkT:
+    """Return a copy of a network with parameters and buffers of type `dtype`, except those of LayerNorms.
+
+    Raises:
+        ExportError: A value is too large for the type.
+    """
+    network = copy.deepcopy(network)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.LayerNorm):
+            continue
+        for key, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if value.is_floating_point():
+                value.data = value.data.to(dtype)
+                if not value.isfinite().all():
+                    raise ExportError(f"{name}.{key} has values that {dtype} cannot hold: choose bf16 or fp32")
+    return network
+
+
+def sensitive_in_float32(dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Return a context in which the functions of SENSITIVE compute in float32 and give `dtype` back."""
+    return nullcontext() if dtype == torch.float32 else _SensitiveInFloat32(dtype)
+
+
+class _SensitiveInFloat32(TorchFunctionMode):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", None) not in SENSITIVE:
+            return func(*args, **kwargs)
+        args = tuple(map(_to_float32, args))
+        return func(*args, **{key: _to_float32(value) for key, value in kwargs.items()}).to(self._dtype)
+
+
+def _to_float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,143 @@
+"""int8 files: static quantisation of convolutions and matrix products, with ranges from real decoded clips.
+
+The form is what GPU compilers and OpenVINO take alike: QuantizeLinear and DequantizeLinear around Conv, MatMul and
+Gemm, symmetric, a scale for each channel of the weights, biases left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from export.graph import INPUT_NAME, LOGITS_NAME
+
+LAYERS = ("Conv", "MatMul", "Gemm")
+# Mean relative error of the logits above which layers are left as they are, until it is below.
+TARGET_ERROR = 0.05
+# Views that layers are judged by.
+_JUDGED = 8
+
+
+def quantise(model: Path, output: Path, views: Sequence[NDArray[np.uint8]], report: Callable[[str], None]) -> list[str]:
+    """Write the int8 file of a float32 one and return the names of the layers that stayed in float32.
+
+    If quantising every layer moves the logits by more than TARGET_ERROR, each layer is quantised alone, and those that
+    do most harm are left out, one, two, four and so on, until the error is below the target or half of them are out.
+
+    Args:
+        model: The float32 file.
+        output: File to write.
+        views: Inputs of the network, uint8 (..., height, width, 3), that its activations' ranges are taken from.
+        report: Called with a line of text before each step.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        quantiser = _Quantiser(model, Path(folder), views)
+        quantiser.write(output, [])
+        error = quantiser.error(output)
+        left: list[str] = []
+        if error > TARGET_ERROR:
+            names = quantiser.layers()
+            report(f"finding out which of {len(names)} layers suffer from int8 (relative error {error:.3f} with all)")
+            worst = sorted(names, key=quantiser.error_of_layer, reverse=True)
+            while error > TARGET_ERROR and len(left) * 2 <= len(names):
+                left = worst[: max(1, len(left) * 2)]
+                quantiser.write(output, left)
+                error = quantiser.error(output)
+        return left
+
+
+class _Quantiser:
+    """Quantises one model in different ways; its activations' ranges are collected once."""
+
+    def __init__(self, model: Path, folder: Path, views: Sequence[NDArray[np.uint8]]) -> None:
+        self._prepared, self._ranges, self._alone = folder / "prepared.onnx", folder / "ranges.json", folder / "1.onnx"
+        self._views = views
+        # It recommends what is done here, on the root logger.
+        logging.getLogger().addFilter(_is_no_recommendation)
+        quant_pre_process(model, self._prepared, skip_symbolic_shape=True)
+        prepared = onnx.load(self._prepared)
+        _keep_reduced_axes(prepared.graph)
+        onnx.save(prepared, self._prepared)
+        self._wanted = _logits(model, views[:_JUDGED])
+
+    def layers(self) -> list[str]:
+        """Return the names of all layers that can be quantised."""
+        graph = onnx.load(self._prepared, load_external_data=False).graph
+        return [node.name for node in graph.node if node.op_type in LAYERS]
+
+    def write(self, output: Path, left: Sequence[str], only: Sequence[str] = ()) -> None:
+        """Write the file in which every layer but `left`, or only `only`, is quantised."""
+        quantize_static(
+            self._prepared,
+            output,
+            _Views(self._views),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(LAYERS),
+            per_channel=True,
+            nodes_to_quantize=list(only),
+            nodes_to_exclude=list(left),
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+            calibration_cache_path=self._ranges,
+        )
+
+    def error(self, file: Path) -> float:
+        """Return the mean relative error of a file's logits against the float32 file's."""
+        difference = np.linalg.norm(_logits(file, self._views[:_JUDGED]) - self._wanted, axis=1)
+        spread = np.linalg.norm(self._wanted - self._wanted.mean(axis=1, keepdims=True), axis=1)
+        return float((difference / spread).mean())
+
+    def error_of_layer(self, name: str) -> float:
+        """Return the error when that layer alone is quantised."""
+        self.write(self._alone, [], [name])
+        return self.error(self._alone)
+
+
+def _keep_reduced_axes(graph: onnx.GraphProto) -> None:
+    """Make every mean keep the axes that it reduces, and drop them after it.
+
+    When a file has quantised layers, OpenVINO 2026.4 moves a scale of each channel, of shape (channels, 1), from before
+    a mean to behind it; if the mean drops its axis, the scale then meets the wrong one, and the answers are noise.
+    """
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        kept = next((attribute for attribute in node.attribute if attribute.name == "keepdims"), None)
+        if node.op_type == "ReduceMean" and kept is not None and not kept.i:
+            kept.i = 1
+            name, node.output[0] = node.output[0], f"{node.output[0]}_kept"
+            nodes.append(
+                onnx.helper.make_node("Squeeze", [node.output[0], node.input[1]], [name], f"{node.name}_squeeze")
+            )
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+class _Views(CalibrationDataReader):  # type: ignore[misc]
+    """Hands out views, one at a time."""
+
+    def __init__(self, views: Sequence[NDArray[np.uint8]]) -> None:
+        self._views: Iterator[NDArray[np.uint8]] = iter(views)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        view = next(self._views, None)
+        return None if view is None else {INPUT_NAME: view[None]}
+
+
+def _logits(file: Path, views: Sequence[NDArray[np.uint8]]) -> NDArray[Any]:
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    rows = [session.run([LOGITS_NAME], {INPUT_NAME: view[None]})[0].ravel() for view in views]
+    return np.stack(rows)
+
+
+def _is_no_recommendation(record: logging.LogRecord) -> bool:
+    return "pre-processing before quantization" not in record.getMessage()

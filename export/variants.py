@@ -1,0 +1,81 @@
+"""The model files of one artefact: each precision written, then verified against torch in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from export.clips import Clips
+from export.errors import ExportError
+from export.graph import ServedNetwork, export_onnx, input_shape, served_network
+from export.manifests import model_file_name
+from export.quantization import quantise
+from export.verification import LIMITS, measure_on_clips, torch_cases, verify
+from models import Network
+from service.manifest import Precision, PrecisionName
+
+_DTYPES: dict[PrecisionName, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class PrecisionWriter:
+    """Writes the files of one network.
+
+    Args:
+        name: Registered name.
+        network: The network, in float32.
+        served: The same behind its preprocessing.
+        max_batch_size: Largest batch to verify.
+        clips: Decoded clips; None: measure on made-up inputs alone, which int8 cannot do with.
+        report: Called with a line of text before each step.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        served: ServedNetwork,
+        max_batch_size: int,
+        clips: Clips | None,
+        report: Callable[[str], None],
+    ) -> None:
+        self._view_shape = input_shape(name)
+        self._network = network
+        self._served = served
+        self._max_batch_size = max_batch_size
+        self._clips = clips
+        self._report = report
+        report("asking torch")
+        self._cases = torch_cases(name, served)
+        self._clip_cases = [] if clips is None else clips.cases(served)
+
+    def write(self, precision: PrecisionName, folder: Path) -> Precision:
+        """Write and verify the file of a precision in `folder`; int8 is made from the fp32 file there.
+
+        Raises:
+            ExportError: It cannot be made, or differs from torch by more than export.verification.LIMITS.
+        """
+        file = folder / model_file_name(precision)
+        self._report(f"writing {file.name}")
+        calibration_clips, float32_layers = 0, list[str]()
+        if precision == "int8":
+            if self._clips is None:
+                raise ExportError("int8 needs decoded clips")
+            views = self._clips.calibration
+            float32_layers = quantise(folder / model_file_name("fp32"), file, views, self._report)
+            calibration_clips = len(views)
+        else:
+            served = self._served
+            if precision in _DTYPES:
+                served = served_network(self._network, _DTYPES[precision])
+            export_onnx(served, self._view_shape, self._max_batch_size, file)
+        self._report(f"verifying {file.name} against torch in another process")
+        return Precision(
+            file=file.name,
+            runtime=LIMITS[precision].runtime,
+            verification=verify(file, precision, self._cases, self._max_batch_size),
+            on_clips=measure_on_clips(file, precision, self._clip_cases) if self._clip_cases else None,
+            calibration_clips=calibration_clips,
+            float32_layers=tuple(float32_layers),
+        )

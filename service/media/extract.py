@@ -1,0 +1,60 @@
+"""Decode the media files of a folder as the server would, and keep the pixels: `python -m service.media.extract`.
+
+    extract FOLDER OUT < request.json
+
+The request is that of a decode worker (service/media/types.py). OUT becomes a .npz file with an array for each media
+file, by its name: the views or pictures, uint8. The exporter calibrates with them; it decodes nothing itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ServiceError
+from service.media.decoding import decode_views
+from service.media.pictures import decode_pictures
+from service.media.types import ANY_REQUEST, AnyRequest, DecodeRequest
+
+
+def extract(file: Path, request: AnyRequest) -> NDArray[np.uint8]:
+    """Return what the model would be given of a media file: uint8 (views, ..., height, width, 3).
+
+    Raises:
+        ServiceError: The file is not a medium that is taken.
+    """
+    pixels: list[NDArray[np.uint8]] = []
+
+    def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        pixels.append(np.empty(shape, np.uint8))
+        return pixels[-1]
+
+    with file.open("rb") as content:
+        if isinstance(request, DecodeRequest):
+            decode_views(content, request, allocate)
+        else:
+            decode_pictures(content, request, allocate, allocate)
+    return pixels[-1]
+
+
+def main() -> int:
+    """Write the pixels of all files; 1 if one cannot be decoded."""
+    folder, output = Path(sys.argv[1]), Path(sys.argv[2])
+    request = ANY_REQUEST.validate_json(sys.stdin.buffer.read())
+    pixels: dict[str, NDArray[np.uint8]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.suffix != ".json":
+            try:
+                pixels[file.name] = extract(file, request)
+            except ServiceError as error:
+                print(f"{file}: {error}", file=sys.stderr)
+                return 1
+    np.savez(output, **pixels)  # type: ignore[arg-type]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

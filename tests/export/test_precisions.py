@@ -1,0 +1,245 @@
+"""fp16, bf16 and int8 files of the trained demo network, as `clipserve export --precision` writes them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from demo.labelled import write_clips
+from export.errors import ExportError
+from export.graph import served_network
+from export.precision import converted
+from export.quantization import quantise
+from export.verification import torch_outputs
+from models import create_model, load_checkpoint
+from service.errors import ManifestError
+from service.manifest import Artefact, PrecisionName, read_artefact
+from service.runtimes.kinds import KINDS
+from service.runtimes.selection import RuntimeChooser
+
+NAME = "uniformer_tiny_shapes"
+ROOT = Path(__file__).parents[2]
+WEIGHTS = ROOT / "demo/weights/uniformer_tiny_shapes.safetensors"
+CLIPS = 22
+
+
+def export(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.cli", "export", NAME, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_clips(folder, CLIPS, seed=99)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def artefact(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    repository = tmp_path_factory.mktemp("precisions") / "repository"
+    arguments = ("--precision", "fp32,fp16,bf16,int8", "--calibration", str(clips), "--max-batch-size", "3")
+    run = export("--out", str(repository), *arguments)
+    assert run.returncode == 0, run.stderr
+    assert f"on {CLIPS // 2} clips" in run.stdout
+    return read_artefact(repository / NAME / "1")
+
+
+@pytest.fixture(scope="module")
+def views() -> NDArray[np.uint8]:
+    """Views of other clips, decoded by the generator itself: no codec, no server code."""
+    from demo.shapes import LABELS, render_clip
+
+    frames = [render_clip(label, np.random.default_rng(5)).frames for label in LABELS[:4]]
+    chosen = [clip[np.linspace(0, len(clip) - 1, 8).astype(int)] for clip in frames]
+    return np.stack([clip[:, :96, :96] for clip in chosen])
+
+
+@pytest.fixture(scope="module")
+def expected(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+    network = create_model(NAME)
+    load_checkpoint(network, WEIGHTS)
+    return np.asarray(torch_outputs(served_network(network), views)["logits"], np.float32)
+
+
+def relative_error(actual: NDArray[Any], wanted: NDArray[Any]) -> float:
+    spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
+    return float((np.linalg.norm(actual - wanted, axis=1) / spread).max())
+
+
+def graph(artefact: Artefact, precision: PrecisionName) -> onnx.GraphProto:
+    return onnx.shape_inference.infer_shapes(onnx.load(artefact.model_file(precision))).graph
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_manifest_says_what_each_file_was_measured_at(artefact: Artefact, precision: PrecisionName) -> None:
+    entry = artefact.manifest.precisions[precision]
+    assert entry.file == ("model.onnx" if precision == "fp32" else f"model.{precision}.onnx")
+    assert entry.file in artefact.manifest.files
+    assert entry.runtime == ("openvino" if precision in ("bf16", "int8") else "onnxruntime")
+    assert entry.verification.batch_sizes == (1, 2, 3)
+    assert entry.on_clips is not None
+    assert entry.on_clips.clips == CLIPS // 2
+    assert entry.on_clips.top1_agreement >= 0.95
+    # The network was trained on such clips: all but a few in a thousand are right.
+    assert entry.on_clips.torch_accuracy == 1
+    assert entry.on_clips.accuracy is not None
+    assert entry.on_clips.accuracy >= 0.9
+    assert entry.calibration_clips == (CLIPS // 2 if precision == "int8" else 0)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "least", "most"),
+    [
+        ("onnxruntime", "fp16", 1e-6, 1e-2),
+        ("openvino", "fp16", 1e-6, 1e-2),
+        ("openvino", "bf16", 1e-5, 1e-1),
+        ("onnxruntime", "int8", 1e-4, 0.5),
+        ("openvino", "int8", 1e-4, 0.5),
+    ],
+)
+def test_file_answers_as_torch_does(
+    artefact: Artefact,
+    views: NDArray[np.uint8],
+    expected: NDArray[np.float32],
+    runtime: str,
+    precision: PrecisionName,
+    least: float,
+    most: float,
+) -> None:
+    logits = KINDS[runtime].open(artefact.model_file(precision), precision, 1).run(views, "logits")
+    assert logits.dtype == np.float32
+    assert least < relative_error(logits, expected) < most
+
+
+@pytest.mark.parametrize(("precision", "half"), [("fp16", TensorProto.FLOAT16), ("bf16", TensorProto.BFLOAT16)])
+def test_half_precision_leaves_normalisation_and_softmax_in_float32(
+    artefact: Artefact, precision: PrecisionName, half: int
+) -> None:
+    inferred = graph(artefact, precision)
+    types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+    types |= {weight.name: weight.data_type for weight in inferred.initializer}
+    seen = {"LayerNormalization": 0, "Softmax": 0, "Conv": 0, "MatMul": 0, "Gemm": 0}
+    for node in inferred.node:
+        if node.op_type in seen:
+            seen[node.op_type] += 1
+            sensitive = node.op_type in ("LayerNormalization", "Softmax")
+            assert types[node.input[0]] == (TensorProto.FLOAT if sensitive else half), node.name
+    assert all(seen.values()), seen
+    assert types["logits"] == TensorProto.FLOAT
+
+
+def test_int8_quantises_every_layer_but_those_that_it_names(artefact: Artefact) -> None:
+    entry, inferred = artefact.manifest.precisions["int8"], graph(artefact, "int8")
+    producers = {output: node for node in inferred.node for output in node.output}
+    layers = [node for node in inferred.node if node.op_type in ("Conv", "MatMul", "Gemm")]
+    left = {
+        node.name
+        for node in layers
+        if not all(producers[name].op_type == "DequantizeLinear" for name in node.input[:2] if name in producers)
+    }
+    assert left == set(entry.float32_layers)
+    weights = {weight.name: weight for weight in inferred.initializer}
+    for node in inferred.node:
+        if node.op_type == "DequantizeLinear":
+            assert not np.any(numpy_helper.to_array(weights[node.input[2]])), "not symmetric"
+            if node.input[0] in weights:
+                assert weights[node.input[0]].data_type == TensorProto.INT8
+
+
+def test_served_precision_is_the_one_that_was_asked_for(artefact: Artefact, tmp_path: Path) -> None:
+    runtime = RuntimeChooser("openvino", "int8", 1, tmp_path).load(artefact, [])
+    assert (runtime.name, runtime.precision) == ("openvino-cpu", "int8")
+
+
+def test_every_file_is_checked_when_the_artefact_is_read(artefact: Artefact, tmp_path: Path) -> None:
+    folder = tmp_path / NAME / "1"
+    shutil.copytree(artefact.folder, folder)
+    with (folder / "model.int8.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ManifestError, match=r"model.int8.onnx is not the file that was exported"):
+        read_artefact(folder)
+
+
+def test_int8_without_clips_is_refused(tmp_path: Path) -> None:
+    run = export("--precision", "int8", "--out", str(tmp_path / "repository"))
+    assert run.returncode == 1
+    assert "int8 needs real clips" in run.stderr
+    assert not (tmp_path / "repository").exists()
+
+
+def test_unknown_precision_is_refused(tmp_path: Path) -> None:
+    run = export("--precision", "fp32,fp8", "--out", str(tmp_path))
+    assert run.returncode == 2
+    assert "'fp8' is none of fp32, fp16, bf16, int8" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [("zz.mp4", b"no clip", "zz.mp4"), ("labels.json", b'{"00000": "flying"}', "must give one of the model's labels")],
+)
+def test_folder_that_cannot_be_used_is_named(
+    clips: Path, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in ("00000", "00001"):
+        shutil.copy(clips / number, folder)
+    (folder / name).write_bytes(content)
+    run = export("--calibration", str(folder), "--out", str(tmp_path / "repository"))
+    assert run.returncode == 1
+    assert message in run.stderr
+    assert not list((tmp_path / "repository").glob("*"))
+
+
+def test_weight_that_does_not_fit_is_named() -> None:
+    network = create_model(NAME)
+    with torch.no_grad():
+        network.get_parameter("head.weight")[0, 0] = 1e6
+    with pytest.raises(ExportError, match=r"head.weight has values that torch.float16 cannot hold"):
+        converted(network, torch.float16)
+    assert converted(network, torch.bfloat16).get_parameter("head.weight").dtype == torch.bfloat16
+
+
+def test_layer_that_int8_harms_is_left_in_float32(tmp_path: Path) -> None:
+    """One feature is ten thousand times the others, and hardly counts: a common scale leaves nothing of the others."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(12, 16)).astype(np.float32), rng.normal(size=(16, 5)).astype(np.float32)
+    first[:, 0] *= 1e4
+    second[0] *= 1e-5
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["floats"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["floats", "shape"], ["flat"], "reshape"),
+        helper.make_node("MatMul", ["flat", "w1"], ["features"], "first"),
+        helper.make_node("MatMul", ["features", "w2"], ["logits"], "second"),
+    ]
+    weights = {"w1": first, "w2": second, "shape": np.array([-1, 12])}
+    body = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", 2, 2, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 5])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model, output = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
+    onnx.save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), model)
+    frames = rng.integers(0, 256, (6, 2, 2, 3), np.uint8)
+    steps: list[str] = []
+    assert quantise(model, output, list(frames), steps.append) == ["second"]
+    assert "which of 2 layers suffer" in steps[0]
+    (logits,) = ort.InferenceSession(output, providers=["CPUExecutionProvider"]).run(["logits"], {"frames": frames})
+    assert relative_error(logits, frames.reshape(6, 12).astype(np.float32) @ first @ second) < 0.1
+
+
+def test_labels_file_names_every_clip(clips: Path) -> None:
+    assert len(json.loads((clips / "labels.json").read_text())) == CLIPS == len(list(clips.iterdir())) - 1
