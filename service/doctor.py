@@ -105,7 +105,7 @@ def _examine_machine(report: Report, settings: Settings) -> None:
     limit = "" if quota is None else f", CPU time limited to {quota:g} cores"
     report.say("CPU", f"{cpu_model()}, {available_cores()} cores for this process{limit}")
     report.say("instructions", " ".join(name for name in _INSTRUCTIONS if name in cpu_flags()) or "none that help")
-    report.say("threads", str(plan_threads(settings.decode_workers, settings.runtime_threads)))
+    report.say("threads", str(plan_threads(settings.decode_workers, settings.runtime_threads, settings.processes)))
     driver = "none found"
     if _NVIDIA_DRIVER.is_file():
         driver = f"{_NVIDIA_DRIVER.read_text().splitlines()[0]} (nothing here uses it)"

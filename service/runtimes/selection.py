@@ -67,7 +67,7 @@ class RuntimeChooser:
             )
         if len(kinds) == 1:
             return self._open(kinds[0], file)
-        output: OutputName = "mask" if len(artefact.manifest.outputs) > 1 else "logits"
+        output: OutputName = "logits"
         facts = self._facts(artefact.manifest.files[file.name], kinds, batches)
         record = self._cache / "runtimes" / f"{_digest(facts)}.json"
         figures, source = _read(record, [kind.name for kind in kinds]), f"as measured before ({record})"

@@ -249,8 +249,11 @@ def test_timing_adds_up_to_the_total(server: RunningServer) -> None:
 
 
 def test_models_are_described(server: RunningServer) -> None:
-    (summary,) = (m for m in httpx.get(f"{server.url}/v1/models").json()["models"] if m["default"])
-    assert summary["name"] == "uniformer_tiny_shapes"
+    defaults = {m["task"]: m["name"] for m in httpx.get(f"{server.url}/v1/models").json()["models"] if m["default"]}
+    assert defaults == {
+        "video_classification": "uniformer_tiny_shapes",
+        "image_segmentation": "uniformer_tiny_shapes_fpn",
+    }
     details = httpx.get(f"{server.url}/v1/models/uniformer_tiny_shapes").json()
     assert details["labels"] == list(LABELS)
     assert details["manifest"]["inputs"][0]["shape"] == ["batch", 8, 96, 96, 3]
