@@ -178,7 +178,7 @@ def test_segmentor_takes_any_size_and_answers_with_classes_and_coarse_logits(
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         full = served.network(((torch.from_numpy(frames) / 255 - mean) / std).permute(0, 3, 1, 2))
     assert (mask.dtype, mask.shape) == (np.uint8, (2, *size))
-    assert logits.shape == (2, 7, size[0] // 4, size[1] // 4)
+    assert logits.shape == (2, 6, size[0] // 4, size[1] // 4)
     assert (mask == full.argmax(dim=1).numpy()).mean() > 0.999
 
 
