@@ -1,7 +1,7 @@
 """int8 files: static quantisation of convolutions and matrix products, with ranges from real decoded clips.
 
-The form is what GPU compilers and OpenVINO take alike: QuantizeLinear and DequantizeLinear around Conv, MatMul and
-Gemm, symmetric, a scale for each channel of the weights, biases left alone.
+The form is what GPU compilers and OpenVINO take alike: QuantizeLinear and DequantizeLinear before Conv, MatMul
+and Gemm, symmetric, a scale for each channel of the weights, biases left alone.
 """
 
 from __future__ import annotations
@@ -86,7 +86,13 @@ class _Quantiser:
             per_channel=True,
             nodes_to_quantize=list(only),
             nodes_to_exclude=list(left),
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+                # A layer's inputs are its own; its output may go to layers that int8 would harm.
+                "OpTypesToExcludeOutputQuantization": list(LAYERS),
+            },
             calibration_cache_path=self._ranges,
         )
 

@@ -1,0 +1,63 @@
+"""Run one artefact on every runtime and precision that there is (`python -m bench.runtimes FOLDER [--batch N]`).
+
+The contestants take turns on the same views and the same cores, and the least processor time of each counts, that of
+all its threads together: the machine's other work hardly adds to it. Prints a table in Markdown; the ratio is that of
+ONNX Runtime in fp32 to the contestant.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from time import process_time
+
+from service.machine import plan_threads
+from service.manifest import read_artefact
+from service.repository import example_batch
+from service.runtimes.base import Runtime
+from service.runtimes.kinds import KINDS
+
+BASELINE = ("onnxruntime", "fp32")
+
+
+def measure(contestants: dict[tuple[str, str], Runtime], batches: list[int], rounds: int, folder: Path) -> None:
+    """Print a line for each batch size and contestant."""
+    manifest = read_artefact(folder).manifest
+    print("| model | batch | runtime | precision | processor ms a view | ONNX Runtime fp32 / this |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for size in batches:
+        frames = example_batch(manifest, size)
+        best = dict.fromkeys(contestants, float("inf"))
+        for _ in range(rounds + 1):
+            for key, runtime in contestants.items():
+                began = process_time()
+                runtime.run(frames, "logits")
+                best[key] = min(best[key], process_time() - began)
+        for (runtime_name, precision), seconds in best.items():
+            ratio = best[BASELINE] / seconds
+            print(
+                f"| {manifest.name} | {size} | {runtime_name} | {precision} "
+                f"| {1000 * seconds / size:.2f} | {ratio:.2f} |"
+            )
+
+
+def main() -> None:
+    """Load every contestant that the artefact and the machine allow, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="artefact folder, <repository>/<name>/<version>")
+    parser.add_argument("--batch", type=int, action="append", help="batch size, more than one by repeating (1)")
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each contestant (%(default)s)")
+    arguments = parser.parse_args()
+    artefact, threads = read_artefact(arguments.folder), plan_threads(0, 0).runtime_threads
+    contestants = {
+        (kind.name, precision): kind.open(artefact.model_file(precision), precision, threads)
+        for kind in KINDS.values()
+        if kind.version is not None
+        for precision in artefact.manifest.precisions
+        if precision in kind.precisions
+    }
+    measure(contestants, arguments.batch or [1], arguments.rounds, arguments.folder)
+
+
+if __name__ == "__main__":
+    main()
