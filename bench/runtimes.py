@@ -12,15 +12,16 @@ from pathlib import Path
 from time import process_time
 
 from service.machine import plan_threads
-from service.manifest import read_artefact
+from service.manifest import PrecisionName, read_artefact
 from service.repository import example_batch
 from service.runtimes.base import Runtime
 from service.runtimes.kinds import KINDS
 
-BASELINE = ("onnxruntime", "fp32")
+Contestant = tuple[str, PrecisionName]
+BASELINE: Contestant = ("onnxruntime", "fp32")
 
 
-def measure(contestants: dict[tuple[str, str], Runtime], batches: list[int], rounds: int, folder: Path) -> None:
+def measure(contestants: dict[Contestant, Runtime], batches: list[int], rounds: int, folder: Path) -> None:
     """Print a line for each batch size and contestant."""
     manifest = read_artefact(folder).manifest
     print("| model | batch | runtime | precision | processor ms a view | ONNX Runtime fp32 / this |")
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="turns of each contestant (%(default)s)")
     arguments = parser.parse_args()
     artefact, threads = read_artefact(arguments.folder), plan_threads(0, 0).runtime_threads
-    contestants = {
+    contestants: dict[Contestant, Runtime] = {
         (kind.name, precision): kind.open(artefact.model_file(precision), precision, threads)
         for kind in KINDS.values()
         if kind.version is not None
