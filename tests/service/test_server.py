@@ -405,9 +405,9 @@ def test_probes_answer_while_starting(tmp_path: Path) -> None:
     port = free_port()
     log = tmp_path / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "serve", "--port", str(port)], cwd=ROOT, stdout=output, stderr=output
-        )
+        # So many workers take long enough to start for the server to be asked meanwhile.
+        command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--decode-workers", "12"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
     server = RunningServer(process, f"http://127.0.0.1:{port}", log)
     try:
         seen = set()
