@@ -24,9 +24,12 @@ from service.media.types import DecodeLimits, DecodeRequest, DecodeResult
 LIMITS = DecodeLimits(max_pixels=4096 * 4096, max_frames=10_000, max_seconds=600, max_streams=8)
 
 
-def decode_all(content: bytes) -> list[NDArray[np.uint8]]:
-    """Return every frame of a file as RGB (H, W, 3), the plain way: open, decode, convert."""
-    with av.open(io.BytesIO(content)) as container:
+def decode_all(content: bytes, container_format: str | None = None) -> list[NDArray[np.uint8]]:
+    """Return every frame of a file as RGB (H, W, 3), the plain way: open, decode, convert.
+
+    FFmpeg does not recognise the shortest files by itself; it is then told their format.
+    """
+    with av.open(io.BytesIO(content), format=container_format) as container:
         return [np.asarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
 
 

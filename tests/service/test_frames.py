@@ -291,7 +291,7 @@ def test_any_structure_and_any_choice(data: st.DataObject) -> None:
     frames = SMALL if codec != "libx265" else FRAMES[:, :32, :64]
     order = data.draw(st.permutations(range(len(frames))))[:count]
     content = encode(np.ascontiguousarray(frames[order]), container, codec, 25, options)
-    full = decode_all(content)
+    full = decode_all(content, container)
     wanted = data.draw(st.sets(number(0, len(full) - 1), min_size=1, max_size=8))
     picked, promised, decoded = pick(content, wanted)
     assert promised == len(full) == count
