@@ -77,3 +77,21 @@ def _after_start_codes(data: bytes) -> list[tuple[int, int]]:
         spans.append((code + 3, following if following >= 0 else len(data)))
         code = following
     return spans
+
+
+def counted_units(data: bytes, at: int, count: int) -> tuple[list[bytes], int]:
+    """Return `count` NAL units that begin at `at`, a length of two bytes before each, and where they end.
+
+    So the container's configuration records hold parameter sets (ISO/IEC 14496-15).
+    """
+    units = []
+    for _ in range(count):
+        end = at + 2 + int.from_bytes(data[at : at + 2], "big")
+        units.append(trimmed(data, at + 2, end))
+        at = end
+    return units, at
+
+
+def trimmed(data: bytes, start: int, end: int) -> bytes:
+    """Return a NAL unit without the zero bytes that may follow it."""
+    return data[start:end].rstrip(b"\0")

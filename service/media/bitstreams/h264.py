@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from service.media.bitstreams.bits import BitReader, nal_units
+from service.media.bitstreams.bits import BitReader, counted_units, nal_units, trimmed
 from service.media.bitstreams.pictures import CodedPicture, ParameterSets, UnknownStructureError
 
 SLICE, PARTITIONS, IDR_SLICE, SEI, SPS, PPS = 1, (2, 3, 4), 5, 6, 7, 8
@@ -36,26 +36,20 @@ def read_pictures(extradata: bytes, packets: Iterable[bytes]) -> Iterator[CodedP
 def _configuration(extradata: bytes) -> tuple[int, frozenset[bytes]]:
     """Return the bytes of a NAL length (0: start codes) and the parameter sets (ISO/IEC 14496-15, clause 5.3.3)."""
     if extradata[:1] != b"\1" or len(extradata) < 7:
-        return 0, _parameter_sets(_trimmed(extradata, *span) for span in nal_units(extradata, 0))
-    units = []
+        return 0, _parameter_sets(trimmed(extradata, *span) for span in nal_units(extradata, 0))
+    found: list[bytes] = []
     at = 5
     # The number of sequence parameter sets has three reserved bits before it, that of picture parameter sets none.
     for mask in (0x1F, 0xFF):
         count = int.from_bytes(extradata[at : at + 1], "big") & mask
         at += 1
-        for _ in range(count):
-            end = at + 2 + int.from_bytes(extradata[at : at + 2], "big")
-            units.append(_trimmed(extradata, at + 2, end))
-            at = end
-    return (extradata[4] & 3) + 1, _parameter_sets(units)
+        units, at = counted_units(extradata, at, count)
+        found += units
+    return (extradata[4] & 3) + 1, _parameter_sets(found)
 
 
 def _parameter_sets(units: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(unit for unit in units if unit and unit[0] & 31 in (SPS, PPS))
-
-
-def _trimmed(data: bytes, start: int, end: int) -> bytes:
-    return data[start:end].rstrip(b"\0")
 
 
 class _Reader:
@@ -80,7 +74,7 @@ class _Reader:
                 idr |= kind == IDR_SLICE
                 referenced |= bool(data[start] & 0x60)
             elif kind in (SPS, PPS):
-                headers.add(_trimmed(data, start, end))
+                headers.add(trimmed(data, start, end))
                 self._learn(data[start:end])
             elif kind == SEI:
                 recovers |= _recovers_at_once(data[start + 1 : end])
@@ -94,11 +88,11 @@ class _Reader:
     def _learn(self, unit: bytes) -> None:
         if unit[0] & 31 != SPS:
             return
-        trimmed = unit.rstrip(b"\0")
-        if self._sps_bytes not in (None, trimmed):
+        content = unit.rstrip(b"\0")
+        if self._sps_bytes not in (None, content):
             raise UnknownStructureError("more than one sequence")
         if self._sps is None:
-            self._sps_bytes, self._sps = trimmed, _SequenceParameters.read(trimmed[1:])
+            self._sps_bytes, self._sps = content, _SequenceParameters.read(content[1:])
             self._frames_only = self._sps.frames_only
 
     def _refuse_field(self, header: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from service.media.bitstreams.bits import BitReader, nal_units
+from service.media.bitstreams.bits import BitReader, counted_units, nal_units, trimmed
 from service.media.bitstreams.pictures import CodedPicture, ParameterSets, UnknownStructureError
 
 # NAL unit types, table 7-1. Below FIRST_RANDOM_ACCESS even types are not referred to within their temporal layer.
@@ -36,25 +36,19 @@ def read_pictures(extradata: bytes, packets: Iterable[bytes]) -> Iterator[CodedP
 def _configuration(extradata: bytes) -> tuple[int, frozenset[bytes]]:
     """Return the bytes of a NAL length (0: start codes) and the parameter sets (ISO/IEC 14496-15, clause 8.3.3)."""
     if extradata[:1] != b"\1" or len(extradata) < 23:
-        return 0, _parameter_sets(_trimmed(extradata, *span) for span in nal_units(extradata, 0))
+        return 0, _parameter_sets(trimmed(extradata, *span) for span in nal_units(extradata, 0))
     found: list[bytes] = []
     at = 23
     for _ in range(extradata[22]):
         count = int.from_bytes(extradata[at + 1 : at + 3], "big")
         at += 3
-        for _ in range(count):
-            end = at + 2 + int.from_bytes(extradata[at : at + 2], "big")
-            found.append(_trimmed(extradata, at + 2, end))
-            at = end
+        units, at = counted_units(extradata, at, count)
+        found += units
     return (extradata[21] & 3) + 1, _parameter_sets(found)
 
 
 def _parameter_sets(units: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(unit for unit in units if unit and _kind(unit) in (VPS, SPS, PPS))
-
-
-def _trimmed(data: bytes, start: int, end: int) -> bytes:
-    return data[start:end].rstrip(b"\0")
 
 
 def _kind(unit: bytes) -> int:
@@ -75,7 +69,7 @@ def _read(data: bytes, length_size: int, sets: ParameterSets) -> tuple[CodedPict
             kind, layer = unit_kind, (data[start + 1] & 7) - 1
             _refuse_splice(kind, data[start + 2])
         elif unit_kind in (VPS, SPS, PPS):
-            unit = _trimmed(data, start, end)
+            unit = trimmed(data, start, end)
             _refuse_hidden_pictures(unit)
             headers.add(unit)
     if kind < 0:
