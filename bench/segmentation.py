@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import time
-from pathlib import Path
 
 import httpx
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from bench.memory import peak_memory
 from demo.local_server import local_server
 
 SIZES = ((512, 512), (512, 1024), (512, 2048), (1024, 1024), (1024, 2048), (2048, 2048))
@@ -26,32 +25,15 @@ def noise_picture(height: int, width: int) -> bytes:
     return buffer.getvalue()
 
 
-def server_process(port: int) -> int:
-    """Return the process number of the server that listens on `port`."""
-    command = f"--port\0{port}".encode()
-    return next(
-        int(folder.name)
-        for folder in Path("/proc").iterdir()
-        if folder.name.isdigit() and command in (folder / "cmdline").read_bytes()
-    )
-
-
-def peak_megabytes(pid: int) -> float:
-    """Return the largest resident memory that a process has had."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def measure(port: int, name: str, size: tuple[int, int]) -> tuple[float, float]:
+def measure(repository: str, name: str, size: tuple[int, int]) -> tuple[float, float]:
     """Return the seconds of a request and the peak of the server's resident memory, megabytes, in a new server."""
     content = noise_picture(*size)
-    with local_server(port) as address:
-        pid = server_process(port)
+    with local_server(repository=repository, request_timeout=3600) as server:
         began = time.perf_counter()
         query = {"short_side": min(size)}
-        answer = httpx.post(f"{address}/v1/models/{name}/segment", content=content, params=query, timeout=3600)
+        answer = httpx.post(f"{server.url}/v1/models/{name}/segment", content=content, params=query, timeout=3600)
         answer.raise_for_status()
-        return time.perf_counter() - began, peak_megabytes(pid)
+        return time.perf_counter() - began, peak_memory(server.pid) / 1e6
 
 
 def main() -> None:
@@ -59,11 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="segmentation model")
     parser.add_argument("--repository", default="model_repository", help="folder with its artefact (%(default)s)")
-    parser.add_argument("--port", type=int, default=8019, help="port of the server under test (%(default)s)")
     arguments = parser.parse_args()
-    os.environ["CLIPSERVE_REPOSITORY"] = arguments.repository
-    os.environ["CLIPSERVE_REQUEST_TIMEOUT"] = "3600"
-    rows = [(size, *measure(arguments.port, arguments.name, size)) for size in tqdm(SIZES, unit="size")]
+    rows = [(size, *measure(arguments.repository, arguments.name, size)) for size in tqdm(SIZES, unit="size")]
     print(f"{'size':>10}  {'area':>5}  {'seconds':>8}  {'ratio':>6}  {'peak MB':>8}")
     for (height, width), seconds, megabytes in rows:
         area = height * width / (SIZES[0][0] * SIZES[0][1])

@@ -38,8 +38,8 @@ def main() -> None:
         made = processes.map(partial(generate_file, arguments.seed), range(arguments.clips), chunksize=8)
         files = list(tqdm(made, total=arguments.clips, desc="generating", unit="clip"))
     with (
-        local_server(arguments.port) as address,
-        httpx.Client(base_url=address, timeout=60) as client,
+        local_server(arguments.port) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
         ThreadPoolExecutor(CLIENTS) as threads,
     ):
         answers = threads.map(partial(predicted_label, client), (content for content, _ in files))

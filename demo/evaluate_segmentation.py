@@ -55,8 +55,8 @@ def main() -> None:
         scenes = list(tqdm(made, total=count, desc="generating", unit="scene"))
     served, torch = MeanIoU(len(SCENE_LABELS)), MeanIoU(len(SCENE_LABELS))
     with (
-        local_server(arguments.port) as address,
-        httpx.Client(base_url=address, timeout=60) as client,
+        local_server(arguments.port) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
         ThreadPoolExecutor(CLIENTS) as threads,
     ):
         answers = threads.map(partial(served_mask, client), (content for content, _ in scenes))

@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 START_SECONDS = 120
 # Past any proxy that the environment names: the address is this machine.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+@dataclass(frozen=True)
+class LocalServer:
+    """A running server.
+
+    Attributes:
+        port: Where it listens on the loopback address.
+        pid: Process number of the server itself; its decode workers are others.
+    """
+
+    port: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listened on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 @contextmanager
-def local_server(port: int) -> Iterator[str]:
-    """Start a server on `port`, yield its address once it is ready, stop it at the end.
+def local_server(port: int | None = None, **settings: object) -> Iterator[LocalServer]:
+    """Start a server, yield it once it is ready, stop it at the end.
+
+    Args:
+        port: Where it listens; None: on a free port.
+        settings: By name, as in service.settings; the environment's stand where nothing is given.
 
     Raises:
         SystemExit: It did not become ready; its own output says why.
     """
-    address = f"http://127.0.0.1:{port}"
+    port = port or free_port()
     # Nobody but this process knows the server: it need not linger at its end.
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--drain-delay", "0"]
-    process = subprocess.Popen(command)  # noqa: S603
+    settings = {"drain_delay": 0, **settings, "port": port}
+    environment = {**os.environ, **{f"CLIPSERVE_{name.upper()}": str(value) for name, value in settings.items()}}
+    process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve"], env=environment)
+    server = LocalServer(port, process.pid)
     try:
-        _wait_until_ready(process, address)
-        yield address
+        _wait_until_ready(process, server.url)
+        yield server
     finally:
         process.terminate()
         process.wait()

@@ -70,7 +70,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep serving until Ctrl-C")
     arguments = parser.parse_args()
     labels, shares = read_expected("labels.json"), read_expected("shares.json")
-    with local_server(arguments.port) as address:
+    with local_server(arguments.port) as server:
+        address = server.url
         results = [show_label(address, MEDIA_FOLDER / name, expected) for name, expected in labels.items()]
         results += [show_segments(address, MEDIA_FOLDER / name, expected) for name, expected in shares.items()]
         print(f"\npage: {address}/    documentation of the interface: {address}/docs", flush=True)
