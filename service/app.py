@@ -19,6 +19,7 @@ from service.api.state import ServerState
 from service.api.v2.routes import include_inference_protocol
 from service.batching import Batcher
 from service.errors import InternalError, ManifestError, RuntimeLoadError
+from service.heartbeat import Heartbeat
 from service.machine import plan_threads
 from service.media.pool import DecodePool
 from service.metrics import Metrics
@@ -46,9 +47,12 @@ def create_app(
         app.state.server = state
         # Loading runs beside the server, so that probes get an answer (alive, not ready) while it lasts.
         loading = asyncio.create_task(_load(state, on_failed_start))
+        heartbeat = Heartbeat(metrics.loop_delay_seconds)
+        heartbeat.start()
         if load_first and not await loading:
             raise RuntimeError("nothing to serve; the line above says why")
         yield
+        heartbeat.stop()
         await _shut_down(state, loading)
 
     app = FastAPI(

@@ -12,6 +12,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+LOOP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 # Why a batch was not fuller: it was full; its delay was over; the rest of the queue did not fit; it was not to wait.
@@ -81,6 +82,12 @@ class Metrics:
             "Views in the batch that a request ran in",
             ["model"],
             buckets=BATCH_SIZES,
+            registry=self._registry,
+        )
+        self.loop_delay_seconds = Histogram(
+            "clipserve_event_loop_delay_seconds",
+            "How much too late the event loop wakes up, every 10 ms",
+            buckets=LOOP_SECONDS,
             registry=self._registry,
         )
         self.in_flight = Gauge("clipserve_requests_in_flight", "Requests being worked on", registry=self._registry)
