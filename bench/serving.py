@@ -1,0 +1,200 @@
+"""Measure the server against its own pipeline without HTTP, and under clients that misbehave.
+
+`python -m bench.serving [PART ...]`, parts being throughput, latency, abandoned, overload, memory; all when none is
+named. Clips of ten seconds (340x256, H.264) go to the default classifier, with the default settings unless a line says
+otherwise. Client and server share the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from tqdm import tqdm
+
+from bench.decoding import ENCODINGS, make_clip
+from bench.load import Caller, Load, closed_loop, open_loop
+from bench.memory import forget_peak, peak_memory, resident_memory
+from bench.raw_pipeline import RawPipeline, RawProcesses
+from demo.local_server import LocalServer, local_server
+from service.machine import plan_threads
+
+MODEL = "uniformer_tiny_shapes"
+ARTEFACT = Path("model_repository") / MODEL / "1"
+CALLERS = 8
+BLOCKED_SECONDS = 0.02
+# Views of one request that run as one long batch.
+MANY_VIEWS = "?clips=10&crops=3"
+
+
+def throughput(clip: bytes) -> None:
+    """Compare clips a second through HTTP with a pipeline a core without it, in turns."""
+    cores = plan_threads(0, 0).cores
+    raw: list[float] = []
+    served: list[Load] = []
+    with RawProcesses(ARTEFACT, cores) as processes, local_server(default_model=MODEL) as server:
+        processes.rate(clip, 3)
+        closed_loop(server, clip, CALLERS, 3)
+        for _ in tqdm(range(5), "throughput", unit="turn", leave=False):
+            raw.append(processes.rate(clip, 10))
+            served.append(closed_loop(server, clip, CALLERS, 10))
+        blocked = _blocked(server)
+    rates = [load.rate for load in served]
+    ratio = median(http / without for http, without in zip(rates, raw, strict=True))
+    print(f"pipeline alone, {cores} processes    {_spread(raw)} clips/s")
+    print(f"over HTTP, {CALLERS} callers         {_spread(rates)} clips/s")
+    print(f"over HTTP / alone             {ratio:.3f}")
+    print(f"event loop                    {blocked}")
+
+
+def latency(clip: bytes) -> None:
+    """Compare one caller's latency with decoding and inference in one process, in turns."""
+    threads = plan_threads(0, 0).runtime_threads
+    pipeline = RawPipeline(ARTEFACT, threads)
+    alone: list[float] = []
+    served: list[float] = []
+    with local_server(default_model=MODEL) as server:
+        closed_loop(server, clip, 1, 2)
+        for _ in tqdm(range(5), "latency", unit="turn", leave=False):
+            alone.append(pipeline.seconds(clip, 50))
+            served.append(closed_loop(server, clip, 1, 4).percentile(50))
+    print(f"pipeline alone, median        {1000 * median(alone):.1f} ms")
+    print(f"over HTTP, one caller         {1000 * median(served):.1f} ms")
+    print(f"difference                    {1000 * (median(served) - median(alone)):.1f} ms")
+
+
+def abandoned(clip: bytes) -> None:
+    """See how long a patient caller waits for the work of five that have given up."""
+    with local_server(default_model=MODEL, max_batch_size=30) as server:
+        patient = Caller(server, clip, MANY_VIEWS)
+        alone = median(_seconds(patient.post) for _ in range(5))
+        answer = httpx.post(f"{server.url}/v1/classify{MANY_VIEWS}", content=clip, timeout=60).json()
+        batch = answer["timing_seconds"]["inference"]
+        waits: list[float] = []
+        for _ in range(5):
+            givers_up = [threading.Thread(target=_give_up, args=(server, clip)) for _ in range(5)]
+            for giver_up in givers_up:
+                giver_up.start()
+            for giver_up in givers_up:
+                giver_up.join()
+            waits.append(_seconds(patient.post) - alone)
+            time.sleep(1)
+    print(f"a batch of 30 views           {batch:.2f} s; a request alone {alone:.2f} s")
+    print(f"waited after five gave up     {median(waits):.2f} s, at most {max(waits):.2f} s")
+
+
+def overload(clip: bytes, seconds: float = 60, deadline: float = 5) -> None:
+    """Offer twice what the server can do for a minute."""
+    with local_server(default_model=MODEL, request_timeout=deadline) as server:
+        closed_loop(server, clip, CALLERS, 3)
+        capacity = closed_loop(server, clip, CALLERS, 20).rate
+        resident = [resident_memory(server.pid)]
+        load = open_loop(server, clip, 2 * capacity, seconds, lambda: resident.append(resident_memory(server.pid)))
+        after = closed_loop(server, clip, CALLERS, 20).rate
+        blocked = _blocked(server)
+    capacity = (capacity + after) / 2
+    print(f"capacity, {CALLERS} callers          {capacity:.1f} clips/s, before and after the overload")
+    print(f"offered                       {2 * capacity:.1f} a second for {seconds:g} s; {load.late} sent late")
+    print(f"answered                      {dict(sorted(load.statuses.items()))}")
+    print(f"goodput / capacity            {load.rate / capacity:.3f}")
+    print(f"latency of the answered       p50 {load.percentile(50):.2f} s, p99 {load.percentile(99):.2f} s")
+    print(f"deadline (request_timeout)    {deadline:g} s")
+    first, last = (max(part) / 1e6 for part in (resident[: len(resident) // 3], resident[-(len(resident) // 3) :]))
+    print(f"server's resident memory      at most {first:.0f} MB in the first third, {last:.0f} MB in the last")
+    print(f"event loop                    {blocked}")
+
+
+def memory(clip: bytes) -> None:
+    """See what a large upload and many small ones leave in the server's own memory."""
+    large = clip + struct.pack(">I4s", 300_000_000, b"free") + bytes(300_000_000 - 8)
+    small = Path("demo/media/sample.mp4").read_bytes()
+    with local_server(default_model=MODEL) as server:
+        _post_times(server, small, 200)
+        settled = resident_memory(server.pid)
+        forget_peak(server.pid)
+        status = Caller(server, large).post()
+        risen = peak_memory(server.pid) - settled
+        print(f"an upload of 300 MB ({status})    raises the server's resident memory by {risen / 1e6:.1f} MB")
+    with local_server(default_model=MODEL) as server:
+        _post_times(server, small, 200)
+        settled = resident_memory(server.pid)
+        _post_times(server, small, 5000)
+        later = resident_memory(server.pid)
+    print(f"after 200 requests            {settled / 1e6:.1f} MB")
+    print(f"after 5,000 more              {later / 1e6:.1f} MB, {later / settled:.3f} of that")
+
+
+def _post_times(server: LocalServer, clip: bytes, times: int) -> None:
+    left = iter(tqdm(range(times), "requests", unit="request", leave=False))
+    lock = threading.Lock()
+
+    def call() -> None:
+        caller = Caller(server, clip)
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    return
+            if (status := caller.post()) != 200:
+                raise SystemExit(f"the server answered {status}")
+
+    threads = [threading.Thread(target=call) for _ in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _give_up(server: LocalServer, clip: bytes) -> None:
+    try:
+        httpx.post(f"{server.url}/v1/classify{MANY_VIEWS}", content=clip, timeout=0.2)
+    except httpx.TimeoutException:
+        return
+    raise SystemExit("an answer came before the client gave up")
+
+
+def _blocked(server: LocalServer) -> str:
+    """Tell how late the event loop was, by its own heartbeat."""
+    text = httpx.get(f"{server.url}/metrics").text
+    name = "clipserve_event_loop_delay_seconds"
+    family = next(family for family in text_string_to_metric_families(text) if family.name == name)
+    counts = {sample.labels["le"]: sample.value for sample in family.samples if sample.name == f"{name}_bucket"}
+    late = counts["+Inf"] - counts[str(BLOCKED_SECONDS)]
+    return f"{late:.0f} of {counts['+Inf']:.0f} wakings over {1000 * BLOCKED_SECONDS:g} ms late"
+
+
+def _seconds(work: Callable[[], int]) -> float:
+    began = time.perf_counter()
+    if (status := work()) != 200:
+        raise SystemExit(f"the server answered {status}")
+    return time.perf_counter() - began
+
+
+def _spread(values: list[float]) -> str:
+    return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+PARTS: dict[str, Callable[[bytes], None]] = {
+    part.__name__: part for part in (throughput, latency, abandoned, overload, memory)
+}
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
+    arguments = parser.parse_args()
+    clip = make_clip(ENCODINGS["H.264, encoder's defaults (keyint 250)"])
+    for name in arguments.parts or PARTS:
+        print(f"\n{name}", flush=True)
+        PARTS[name](clip)
+
+
+if __name__ == "__main__":
+    main()
