@@ -6,7 +6,7 @@ import asyncio
 
 from prometheus_client import Histogram
 
-SECONDS = 0.01
+SECONDS = 0.05
 
 
 class Heartbeat:

@@ -86,7 +86,7 @@ class Metrics:
         )
         self.loop_delay_seconds = Histogram(
             "clipserve_event_loop_delay_seconds",
-            "How much too late the event loop wakes up, every 10 ms",
+            "How much too late the event loop wakes up, every 50 ms",
             buckets=LOOP_SECONDS,
             registry=self._registry,
         )
