@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from demo.local_server import LocalServer
 
 LATE_SECONDS = 0.02
+SETTLE_SECONDS = 1.0
 CALLERS = 256
 TIMEOUT = 120
 
@@ -30,7 +31,7 @@ class Load:
     """What a run of load came to.
 
     Attributes:
-        seconds: From the first request on until the last answer.
+        seconds: How long answers were counted.
         statuses: Answers by status; 0 for none.
         latencies: Seconds of each request that was answered with 200.
         late: Requests that the generator itself sent more than `LATE_SECONDS` after their time.
@@ -74,24 +75,26 @@ class Caller:
 
 
 def closed_loop(server: LocalServer, clip: bytes, callers: int, seconds: float, query: str = "") -> Load:
-    """Let so many callers send one request after the other for `seconds`.
+    """Let so many callers send one request after the other.
 
-    Requests under way at the end are waited for and counted, and so is the time that they take.
+    They begin `SETTLE_SECONDS` early and go on a little longer: what counts are the answers that come in `seconds`
+    while all of them are at work.
     """
-    load, lock = Load(), threading.Lock()
-    began = time.perf_counter()
+    load, lock = Load(seconds=seconds), threading.Lock()
+    began = time.perf_counter() + SETTLE_SECONDS
+    end = began + seconds
 
     def call() -> None:
         caller = Caller(server, clip, query)
-        while (sent := time.perf_counter()) < began + seconds:
-            status = caller.post()
-            with lock:
-                _count(load, status, time.perf_counter() - sent)
+        while (sent := time.perf_counter()) < end:
+            status, answered = caller.post(), time.perf_counter()
+            if began <= answered < end:
+                with lock:
+                    _count(load, status, answered - sent)
 
     with ThreadPoolExecutor(callers) as threads:
         for running in [threads.submit(call) for _ in range(callers)]:
             running.result()
-    load.seconds = time.perf_counter() - began
     return load
 
 

@@ -75,13 +75,13 @@ class RawPipeline:
         self.run(upload)
         return time.perf_counter() - began
 
-    def count(self, upload: bytes, seconds: float) -> int:
-        """Return how many uploads are done in `seconds`."""
-        done, end = 0, time.perf_counter() + seconds
-        while time.perf_counter() < end:
+    def rate(self, upload: bytes, seconds: float) -> float:
+        """Return the uploads a second that are done in about `seconds`."""
+        done, began = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - began) < seconds:
             self.run(upload)
             done += 1
-        return done
+        return done / elapsed
 
 
 _pipeline: RawPipeline
@@ -92,8 +92,8 @@ def _load(folder: Path) -> None:
     _pipeline = RawPipeline(folder, threads=1)
 
 
-def _count(upload: bytes, seconds: float) -> int:
-    return _pipeline.count(upload, seconds)
+def _rate(upload: bytes, seconds: float) -> float:
+    return _pipeline.rate(upload, seconds)
 
 
 class RawProcesses:
@@ -118,5 +118,5 @@ class RawProcesses:
 
     def rate(self, upload: bytes, seconds: float) -> float:
         """Return the uploads a second that all of them do together."""
-        running = [self._pool.submit(_count, upload, seconds) for _ in range(self._count)]
-        return sum(process.result() for process in running) / seconds
+        running = [self._pool.submit(_rate, upload, seconds) for _ in range(self._count)]
+        return sum(process.result() for process in running)
