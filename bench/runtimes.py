@@ -13,7 +13,7 @@ from time import process_time
 
 from service.machine import plan_threads
 from service.manifest import PrecisionName, read_artefact
-from service.repository import example_batch
+from service.repository.served import example_batch
 from service.runtimes.base import Runtime
 from service.runtimes.kinds import KINDS
 

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -17,13 +17,13 @@ from service.api.draining import CloseWhileDraining
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
 from service.api.v2.routes import include_inference_protocol
-from service.batching import Batcher
 from service.errors import InternalError, ManifestError, RuntimeLoadError
 from service.heartbeat import Heartbeat
 from service.machine import plan_threads
 from service.media.pool import DecodePool
 from service.metrics import Metrics
-from service.repository import Repository
+from service.repository.registry import Repository
+from service.repository.watching import watch
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -47,13 +47,14 @@ def create_app(
         app.state.server = state
         # Loading runs beside the server, so that probes get an answer (alive, not ready) while it lasts.
         loading = asyncio.create_task(_load(state, on_failed_start))
+        watching = asyncio.create_task(_watch(state, loading))
         heartbeat = Heartbeat(metrics.loop_delay_seconds)
         heartbeat.start()
         if load_first and not await loading:
             raise RuntimeError("nothing to serve; the line above says why")
         yield
         heartbeat.stop()
-        await _shut_down(state, loading)
+        await _shut_down(state, loading, watching)
 
     app = FastAPI(
         title="clipserve",
@@ -94,23 +95,29 @@ async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool
         state.phase = "failed"
         on_failed_start()
         return False
-    state.metrics.watch_queue("decode", lambda: state.pool.waiting)
-    for model in state.repository:
-        state.metrics.watch_queue(model.manifest.name, partial(_queue_depth, model.batcher))
+    state.metrics.measure_queues(lambda: _queue_depths(state))
     if state.phase == "starting":
         state.phase = "ready"
-    names = ", ".join(model.manifest.name for model in state.repository)
+    names = ", ".join(f"{model.name}/{served.manifest.version}" for model in state.repository for served in model.alive)
     logger.info("ready: %d decode workers, models %s", state.pool.size, names)
     return True
 
 
-def _queue_depth(batcher: Batcher) -> int:
-    return batcher.queue_depth
+def _queue_depths(state: ServerState) -> dict[tuple[str, ...], float]:
+    depths = {"decode": state.pool.waiting} | {model.name: model.queue_depth for model in state.repository}
+    return {(queue,): depth for queue, depth in depths.items()}
 
 
-async def _shut_down(state: ServerState, loading: asyncio.Task[bool]) -> None:
+async def _watch(state: ServerState, loading: asyncio.Task[bool]) -> None:
+    """Follow the repository folder once everything is loaded, if that is wanted."""
+    if await loading and state.settings.watch_interval:
+        await watch(state.repository, state.settings.watch_interval)
+
+
+async def _shut_down(state: ServerState, *background: asyncio.Task[Any]) -> None:
     state.phase = "draining"
-    loading.cancel()
-    await asyncio.gather(loading, return_exceptions=True)
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
     await state.repository.close()
     await state.pool.close()

@@ -20,7 +20,8 @@ from service.machine import available_cores, cpu_flags, cpu_model, cpu_quota, pl
 from service.manifest import read_artefact
 from service.media.formats import ALL_FORMATS, ALLOWED_CODECS
 from service.options import add_setting_options, given_settings
-from service.repository import find_artefacts
+from service.repository.artefacts import Found, find_artefacts
+from service.repository.choice import check_names
 from service.runtimes.kinds import KINDS, RuntimeKind
 from service.runtimes.selection import AUTO
 from service.settings import Settings
@@ -175,22 +176,29 @@ def _has_decoder(name: str) -> bool:
 def _examine_models(report: Report, settings: Settings) -> None:
     report.heading(f"Models in {settings.repository.absolute()}")
     try:
-        folders = find_artefacts(settings.repository)
+        models = find_artefacts(settings.repository)
+        check_names(settings, models)
     except ManifestError as error:
         report.complain("models", str(error))
         return
-    for folder in folders:
-        name = f"{folder.parent.name}/{folder.name}"
-        try:
-            artefact = read_artefact(folder)
-            file = artefact.model_file(settings.precision)
-            for kind in _kinds_in_force(settings):
-                kind.open(file, settings.precision, 1)
-        except (ManifestError, RuntimeLoadError) as error:
-            report.complain(name, str(error))
-        else:
-            manifest = artefact.manifest
-            report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {settings.precision} loads")
+    for name, versions in models.items():
+        chosen = settings.of_model(name).versions
+        report.say(name, f"versions {', '.join(map(str, versions))}; served: {chosen}")
+        for number, found in versions.items():
+            _examine_version(report, settings, f"{name}/{number}", found)
+
+
+def _examine_version(report: Report, settings: Settings, name: str, found: Found) -> None:
+    try:
+        artefact = read_artefact(found.folder)
+        file = artefact.model_file(settings.precision)
+        for kind in _kinds_in_force(settings):
+            kind.open(file, settings.precision, 1)
+    except (ManifestError, RuntimeLoadError) as error:
+        report.complain(name, str(error))
+    else:
+        manifest = artefact.manifest
+        report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {settings.precision} loads")
 
 
 def _kinds_in_force(settings: Settings) -> list[RuntimeKind]:

@@ -4,7 +4,9 @@ ServiceError
 |-- BadRequestError           400  not HTTP
 |-- BadParameterError         400  a query parameter or the form is wrong
 |-- WrongTaskError            400  the model answers another question
-|-- UnknownModelError         404  no such model
+|-- LoadFailedError           400  what was to be loaded cannot be
+|-- ForbiddenError            403  not for whoever asks
+|-- UnknownModelError         404  no such model, or not in that version
 |-- UploadStalledError        408  the rest of the body does not come
 |-- PayloadTooLargeError      413  the body is over the limit
 |-- UnsupportedMediaError     415  not a container format or codec that is taken
@@ -13,12 +15,13 @@ ServiceError
 |-- QueueFullError            429  shed; try again later
 |   `-- OverloadedError       429  there is room, but not the time to do it
 |-- HeaderTooLargeError       431  the request line and headers are over the limit
+|-- UnsupportedError          501  it cannot be done the way the server is set up
 |-- NotReadyError             503  starting or draining
 |-- DeadlineExceededError     504  the request was not done in time
 `-- InternalError             500  ours to mend; the text is fixed, the log has the rest
     `-- WorkerLostError       500  the process that decoded this upload was stopped from outside
 
-ManifestError, RuntimeLoadError (below) stop the start of the server and never reach a client.
+ManifestError, RuntimeLoadError (below) stop the start of the server; later they are why a version is not served.
 """
 
 from __future__ import annotations
@@ -63,8 +66,20 @@ class WrongTaskError(ServiceError):
     status, code, title = 400, "wrong_task", "Wrong task"
 
 
+class ForbiddenError(ServiceError):
+    """Not for whoever asks."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
+class LoadFailedError(ServiceError):
+    """What was to be loaded cannot be."""
+
+    status, code, title = 400, "load_failed", "Model cannot be loaded"
+
+
 class UnknownModelError(ServiceError):
-    """No loaded model has that name."""
+    """No loaded model has that name, or that version."""
 
     status, code, title = 404, "unknown_model", "Unknown model"
 
@@ -115,6 +130,12 @@ class HeaderTooLargeError(ServiceError):
     """The request line and headers are larger than the limit."""
 
     status, code, title = 431, "header_too_large", "Request header fields too large"
+
+
+class UnsupportedError(ServiceError):
+    """It cannot be done the way the server is set up."""
+
+    status, code, title = 501, "unsupported", "Not supported"
 
 
 class NotReadyError(ServiceError):

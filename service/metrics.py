@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 # The time at which each series began doubles the exposition and nothing reads it.
@@ -38,6 +40,21 @@ class ModelMetrics:
     def views_cancelled(self, views: int) -> None:
         """Count views that were given up by their caller."""
         self._cancelled.inc(views)
+
+
+class _Measured(Collector):
+    """A gauge that is measured at every scrape, so that its series come and go with what they are about."""
+
+    def __init__(
+        self, name: str, text: str, labels: Iterable[str], measure: Callable[[], Mapping[tuple[str, ...], float]]
+    ) -> None:
+        self._name, self._text, self._labels, self._measure = name, text, tuple(labels), measure
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, value in self._measure().items():
+            family.add_metric(labels, value)
+        yield family
 
 
 class Metrics:
@@ -91,7 +108,12 @@ class Metrics:
             registry=self._registry,
         )
         self.in_flight = Gauge("clipserve_requests_in_flight", "Requests being worked on", registry=self._registry)
-        self._queue_depth = Gauge("clipserve_queue_depth", "Waiting, by queue", ["queue"], registry=self._registry)
+        self.model_loads = Counter(
+            "clipserve_model_loads",
+            "Versions of models loaded, or not, by result (loaded, failed)",
+            ["model", "result"],
+            registry=self._registry,
+        )
 
     def _seconds(self, what: str, text: str) -> Histogram:
         return Histogram(
@@ -102,9 +124,14 @@ class Metrics:
         """Return what the batcher of model `name` counts with."""
         return ModelMetrics(name, self._batches, self._cancelled)
 
-    def watch_queue(self, queue: str, depth: Callable[[], float]) -> None:
-        """Report `depth()` as the depth of `queue` at every scrape."""
-        self._queue_depth.labels(queue).set_function(depth)
+    def measure_queues(self, depths: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        """Report the depths of the queues, by (queue,), at every scrape."""
+        self._registry.register(_Measured("clipserve_queue_depth", "Waiting, by queue", ["queue"], depths))
+
+    def measure_versions(self, ready: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        """Report at every scrape, by (model, version), 1 for those that take requests and 0 for the others."""
+        text = "Whether a version takes requests, of those that are served or lie in the repository"
+        self._registry.register(_Measured("clipserve_model_version_ready", text, ["model", "version"], ready))
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

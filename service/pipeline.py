@@ -28,7 +28,7 @@ from service.outputs.classification import Prediction, combine_views, top_k
 from service.outputs.masks import Mask, enlarge, mask_of_logits
 from service.outputs.windows import Stitcher, WindowGrid, window_grid
 from service.priority import Priority
-from service.repository import ServedModel
+from service.repository.served import ServedModel
 from service.runtimes.base import OutputName
 from service.settings import Settings
 

@@ -26,10 +26,26 @@ def _from_json(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+def _from_json_or_word(value: object) -> object:
+    return _from_json(value) if isinstance(value, str) and value.startswith("[") else value
+
+
+# Of the versions of a model that lie in the repository.
+VersionChoice = Literal["latest", "all"] | tuple[Annotated[int, Field(gt=0)], ...]
+
+
 class ModelSettings(BaseModel):
-    """What may be set for one model by itself; None: as for all. The meaning and limits are those of `Settings`."""
+    """What may be set for one model by itself; None: as for all. The meaning and limits are those of `Settings`.
+
+    Attributes:
+        default_version: Behind the paths without a version, and served whatever `versions` says; None: the highest that
+            is ready.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    versions: VersionChoice | None = None
+    default_version: int | None = Field(default=None, gt=0)
 
     request_timeout: float | None = Field(default=None, gt=0)
     max_batch_size: int | None = Field(default=None, gt=0)
@@ -49,7 +65,16 @@ class Settings(BaseSettings):
     processes: int = Field(default=1, gt=0, description="server processes, each with its own models and decode workers")
     repository: Path = Field(default=Path("model_repository"), description="folder with the exported models")
     default_model: str | None = Field(
-        default=None, description="model behind /v1/classify or /v1/segment; the first by name that can when not given"
+        default=None,
+        pattern=r"^[^/]+(/[1-9][0-9]*)?$",
+        description="model behind /v1/classify or /v1/segment, or a version of it (name/1); the first by name that can "
+        "when not given",
+    )
+    versions: Annotated[VersionChoice, NoDecode, BeforeValidator(_from_json_or_word)] = Field(
+        default="latest", description="versions of each model that are served: latest, all, or a list as JSON ([1, 2])"
+    )
+    watch_interval: float = Field(
+        default=0.0, ge=0, description="seconds between looks at the repository for what is new or gone; 0: never"
     )
 
     log_format: LogFormat = Field(default="text", description="lines of the log: text or json")
@@ -111,4 +136,8 @@ class Settings(BaseSettings):
     def of_model(self, name: str) -> Settings:
         """Return the settings as they are for one model."""
         own = self.models.get(name, ModelSettings())
-        return self.model_copy(update=own.model_dump(exclude_none=True))
+        return self.model_copy(update=own.model_dump(exclude_none=True, exclude={"default_version"}))
+
+    def default_version_of(self, name: str) -> int | None:
+        """Return the version of a model that requests without one get; None: the highest that is ready."""
+        return self.models.get(name, ModelSettings()).default_version

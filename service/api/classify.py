@@ -1,4 +1,4 @@
-"""POST /v1/classify and /v1/models/{name}/classify."""
+"""POST /v1/classify and /v1/models/{name}[/versions/{version}]/classify."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.manifest import ClassifierManifest
 from service.media.types import MediaInfo, View
 from service.outputs.contact_sheet import SheetRow, contact_sheet
 from service.pipeline import ClassifyOptions
-from service.repository import ServedModel
+from service.repository.served import ServedModel
 
 
 def _number(value: Any) -> Any:
@@ -70,21 +70,32 @@ router = APIRouter(prefix="/v1", tags=["media"], responses={**PROBLEMS, 200: _SH
 @router.post("/classify", openapi_extra=REQUEST_BODY, response_model=ClassifyBody)
 async def classify_default(request: Request, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody | Response:
     """Name the classes of a video or image with the default model."""
-    return await _classify(request, None, query)
+    return await _classify(request, None, None, query)
 
 
 @router.post("/models/{name}/classify", openapi_extra=REQUEST_BODY, response_model=ClassifyBody)
 async def classify(request: Request, name: str, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody | Response:
-    """Name the classes of a video or image with model `name`."""
-    return await _classify(request, name, query)
+    """Name the classes of a video or image with the default version of model `name`."""
+    return await _classify(request, name, None, query)
 
 
-async def _classify(request: Request, name: str | None, query: ClassifyQuery) -> ClassifyBody | Response:
+@router.post("/models/{name}/versions/{version}/classify", openapi_extra=REQUEST_BODY, response_model=ClassifyBody)
+async def classify_with_version(
+    request: Request, name: str, version: str, query: Annotated[ClassifyQuery, Query()]
+) -> ClassifyBody | Response:
+    """Name the classes of a video or image with version `version` of model `name`."""
+    return await _classify(request, name, version, query)
+
+
+async def _classify(
+    request: Request, name: str | None, version: str | None, query: ClassifyQuery
+) -> ClassifyBody | Response:
     options = ClassifyOptions(**query.model_dump(exclude={"show"}))
     work = _answer if query.show == "answer" else _show_frames
     return await with_upload(
         request,
         name,
+        version,
         ClassifierManifest,
         lambda state, model, upload, began: work(state, model, upload, began, options),
     )

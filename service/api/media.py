@@ -15,7 +15,7 @@ from service.api.state import ServerState, server_state
 from service.api.upload import receive_upload
 from service.pipeline import Timing
 from service.priority import Priority
-from service.repository import ManifestT, ServedModel
+from service.repository.served import ManifestT, ServedModel
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in (
         (400, "bad parameter or form, or the model does something else"),
-        (404, "unknown model"),
+        (404, "unknown model or version"),
         (408, "the upload stalled"),
         (413, "body too large"),
         (415, "not a format that is accepted"),
@@ -87,6 +87,7 @@ class TimingBody(BaseModel):
 async def with_upload(
     request: Request,
     name: str | None,
+    version: str | None,
     kind: type[ManifestT],
     work: Callable[[ServerState, ServedModel[ManifestT], int, float], Coroutine[Any, Any, T]],
 ) -> T:
@@ -95,6 +96,7 @@ async def with_upload(
     Args:
         request: Its body is the upload.
         name: Of the model; None: the default one of that kind.
+        version: Of the model; None: its default one.
         kind: What the model must do.
         work: Called with the server, the model, the upload's file descriptor and perf_counter() at the beginning. It is
             cancelled when the client goes away or the time is over.
@@ -107,7 +109,7 @@ async def with_upload(
     state = server_state(request)
     settings = state.settings
     state.check_open()
-    model = state.repository.get(name, kind)
+    model = state.repository.get(name, version, kind)
     async with state.accept(model):
         receiving = receive_upload(request, settings.max_body_bytes, settings.upload_idle_timeout, state.upload_memory)
         with model.batcher.statistics.request():

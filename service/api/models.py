@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/{name}."""
+"""GET /v1/models and /v1/models/{name}[/versions/{version}]."""
 
 from __future__ import annotations
 
@@ -10,18 +10,34 @@ from pydantic import BaseModel, Field
 from service.api.problems import Problem
 from service.api.state import server_state
 from service.manifest import Manifest, PrecisionName
-from service.repository import Repository, ServedModel
+from service.repository.registry import Repository
+from service.repository.served import ServedModel
+from service.repository.versions import Model, State
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
 
-class ModelSummary(BaseModel):
-    """One line of the list of models."""
+class VersionBody(BaseModel):
+    """One version of a model that is served, or lies in the repository."""
+
+    version: str
+    state: State
+    reason: str = Field(description="why it is not served, or why what lies in the repository now is not")
+
+
+class VersionsBody(BaseModel):
+    """All versions of one model, the lowest first."""
 
     name: str
+    versions: list[VersionBody]
+
+
+class ModelSummary(VersionsBody):
+    """One line of the list of models; all but `versions` is about the version `version`."""
+
     version: str
     task: str
-    default: bool
+    default: bool = Field(description="whether it is behind the path of its task that has no name")
     num_classes: int
     input_shape: list[int | str]
     runtime: str
@@ -30,9 +46,10 @@ class ModelSummary(BaseModel):
 
 
 class ModelList(BaseModel):
-    """All loaded models."""
+    """All models, those that are served in their default version."""
 
     models: list[ModelSummary]
+    unavailable: list[VersionsBody] = Field(description="those of which no version answers requests without one")
 
 
 class ModelDetails(ModelSummary):
@@ -42,32 +59,57 @@ class ModelDetails(ModelSummary):
     manifest: Manifest = Field(discriminator="task")
 
 
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "unknown model or version"}}
+
+
 @router.get("/models")
 async def list_models(request: Request) -> ModelList:
-    """List the loaded models."""
+    """List the models and the states of their versions."""
     repository = server_state(request).repository
-    return ModelList(models=[_summary(model, repository) for model in repository])
+    return ModelList(
+        models=[_summary(model, model.default, repository) for model in repository if model.default],
+        unavailable=[
+            VersionsBody(name=model.name, versions=_versions(model)) for model in repository if not model.default
+        ],
+    )
 
 
-@router.get("/models/{name}", responses={404: {"model": Problem, "description": "unknown model"}})
+@router.get("/models/{name}", responses=_UNKNOWN)
 async def model_details(request: Request, name: str) -> ModelDetails:
-    """Describe one model: its manifest and its labels."""
-    repository = server_state(request).repository
-    model = repository.find(name)
-    summary = _summary(model, repository)
-    return ModelDetails(**summary.model_dump(), labels=list(model.artefact.labels), manifest=model.manifest)
+    """Describe the default version of a model: its manifest and its labels."""
+    return _details(server_state(request).repository, name, None)
 
 
-def _summary(model: ServedModel[Any], repository: Repository) -> ModelSummary:
-    manifest = model.manifest
+@router.get("/models/{name}/versions/{version}", responses=_UNKNOWN)
+async def version_details(request: Request, name: str, version: str) -> ModelDetails:
+    """Describe one version of a model: its manifest and its labels."""
+    return _details(server_state(request).repository, name, version)
+
+
+def _details(repository: Repository, name: str, version: str | None) -> ModelDetails:
+    served = repository.find(name, version)
+    summary = _summary(repository.model(name), served, repository)
+    return ModelDetails(**summary.model_dump(), labels=list(served.artefact.labels), manifest=served.manifest)
+
+
+def _summary(model: Model, served: ServedModel[Any], repository: Repository) -> ModelSummary:
+    manifest = served.manifest
     return ModelSummary(
-        name=manifest.name,
+        name=model.name,
+        versions=_versions(model),
         version=manifest.version,
         task=manifest.task,
-        default=manifest.name == repository.default_name(type(manifest)),
+        default=served is repository.default(type(manifest)),
         num_classes=manifest.num_classes,
         input_shape=list(manifest.inputs[0].shape),
-        runtime=model.runtime.name,
-        precision=model.runtime.precision,
-        queue_depth=model.batcher.queue_depth,
+        runtime=served.runtime.name,
+        precision=served.runtime.precision,
+        queue_depth=served.batcher.queue_depth,
     )
+
+
+def _versions(model: Model) -> list[VersionBody]:
+    return [
+        VersionBody(version=str(version.number), state=version.state, reason=version.reason)
+        for version in model.versions.values()
+    ]

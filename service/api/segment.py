@@ -1,4 +1,4 @@
-"""POST /v1/segment and /v1/models/{name}/segment."""
+"""POST /v1/segment and /v1/models/{name}[/versions/{version}]/segment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.media.types import MediaInfo
 from service.outputs.masks import segments, to_png, to_zip
 from service.outputs.overlay import draw_legend, overlay, to_jpeg, to_mp4
 from service.pipeline import Segmentation, SegmentOptions
-from service.repository import ServedModel
+from service.repository.served import ServedModel
 
 OutputName = Literal["png", "overlay", "rle"]
 
@@ -96,16 +96,24 @@ router = APIRouter(prefix="/v1", tags=["media"], responses={**PROBLEMS, 200: _OU
 @router.post("/segment", openapi_extra=REQUEST_BODY, response_class=Response)
 async def segment_default(request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
     """Find the class of every pixel of a video or image with the default segmentation model."""
-    return await _segment(request, None, query)
+    return await _segment(request, None, None, query)
 
 
 @router.post("/models/{name}/segment", openapi_extra=REQUEST_BODY, response_class=Response)
 async def segment(request: Request, name: str, query: Annotated[SegmentQuery, Query()]) -> Response:
-    """Find the class of every pixel of a video or image with model `name`."""
-    return await _segment(request, name, query)
+    """Find the class of every pixel of a video or image with the default version of model `name`."""
+    return await _segment(request, name, None, query)
 
 
-async def _segment(request: Request, name: str | None, query: SegmentQuery) -> Response:
+@router.post("/models/{name}/versions/{version}/segment", openapi_extra=REQUEST_BODY, response_class=Response)
+async def segment_with_version(
+    request: Request, name: str, version: str, query: Annotated[SegmentQuery, Query()]
+) -> Response:
+    """Find the class of every pixel of a video or image with version `version` of model `name`."""
+    return await _segment(request, name, version, query)
+
+
+async def _segment(request: Request, name: str | None, version: str | None, query: SegmentQuery) -> Response:
     options = SegmentOptions(
         **query.model_dump(include={"fps", "short_side", "start", "end", "priority"}),
         originals=query.output == "overlay",
@@ -116,7 +124,7 @@ async def _segment(request: Request, name: str | None, query: SegmentQuery) -> R
         # Drawing and packing take as long as the pixels are many.
         return await asyncio.to_thread(_RENDERERS[query.output], result, model.artefact, query)
 
-    return await with_upload(request, name, SegmenterManifest, work)
+    return await with_upload(request, name, version, SegmenterManifest, work)
 
 
 def _png(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Response:

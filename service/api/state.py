@@ -16,7 +16,8 @@ from service.media.pool import DecodePool
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.rate import retry_after
-from service.repository import Repository, ServedModel
+from service.repository.registry import Repository
+from service.repository.served import ServedModel
 from service.settings import Settings
 
 Phase = Literal["starting", "ready", "draining", "failed"]
@@ -43,8 +44,8 @@ class ServerState:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken: loaded, warm, not draining, decode workers and every batcher alive."""
-        return self.phase == "ready" and self.pool.alive and all(model.batcher.alive for model in self.repository)
+        """Whether requests are taken: loaded, warm, not draining, decode workers and models alive."""
+        return self.phase == "ready" and self.pool.alive and self.repository.sound
 
     def check_open(self) -> None:
         """Go on if requests are taken.
@@ -82,7 +83,7 @@ class ServerState:
         self.check_open()
         self._check_time(model)
         try:
-            with self.metrics.in_flight.track_inprogress():
+            with self.metrics.in_flight.track_inprogress(), model.in_use():
                 async with asyncio.timeout(model.request_timeout) as deadline:
                     self._deadlines.add(deadline)
                     try:

@@ -421,7 +421,6 @@ def test_media_are_refused_as_by_classify(server: RunningServer) -> None:
         ("GET", "/v2/models/nothing/ready", 404),
         ("POST", "/v2/models/nothing/infer", 404),
         ("POST", f"/v2/models/{MODEL}/versions/x/infer", 404),
-        ("POST", f"/v2/repository/models/{MODEL}/load", 404),
         ("GET", "/v2/nowhere", 404),
         ("GET", INFER, 405),
         ("POST", "/v2", 405),

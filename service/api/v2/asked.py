@@ -10,28 +10,22 @@ from service.api.state import ServerState, server_state
 from service.api.v2.classifier import ClassifierContract
 from service.api.v2.contract import Contract
 from service.api.v2.segmenter import SegmenterContract
-from service.errors import NotReadyError, UnknownModelError
+from service.errors import NotReadyError
 from service.manifest import ClassifierManifest
-from service.repository import ServedModel
+from service.repository.served import ServedModel
 
 
 def asked_model(request: Request) -> ServedModel[Any]:
-    """Return the model whose name, and version if there is one, are in the path of `request`.
+    """Return what serves the model whose name, and version if there is one, are in the path of `request`.
 
     Raises:
-        UnknownModelError: It is not loaded, or not in that version.
-        NotReadyError: It may be, once the server has started.
+        UnknownModelError: Nothing does.
+        NotReadyError: Something may, once it is loaded.
     """
     state = server_state(request)
     if state.phase == "starting":
         raise NotReadyError("the server is starting; try again in a moment", retry_after=1)
-    model = state.repository.find(request.path_params["name"])
-    version = request.path_params.get("version", model.manifest.version)
-    if version != model.manifest.version:
-        raise UnknownModelError(
-            f"{model.manifest.name} is loaded in version {model.manifest.version}, not {version!r:.40}"
-        )
-    return model
+    return state.repository.find(request.path_params["name"], request.path_params.get("version"))
 
 
 def contract_of(model: ServedModel[Any], state: ServerState) -> Contract[Any]:

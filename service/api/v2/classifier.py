@@ -16,7 +16,7 @@ from service.errors import ServiceError
 from service.manifest import ClassifierManifest
 from service.outputs.classification import combine_views
 from service.pipeline import ClassifyOptions, Pipeline
-from service.repository import ServedModel
+from service.repository.served import ServedModel
 from service.settings import Settings
 
 

@@ -15,7 +15,7 @@ from service.api.v2.tensors import DATATYPES
 from service.errors import BadParameterError, ServiceError
 from service.manifest import TensorSpec
 from service.pipeline import Pipeline
-from service.repository import ManifestT, ServedModel
+from service.repository.served import ManifestT, ServedModel
 from service.settings import Settings
 
 CLIP, FRAMES = "clip", "frames"

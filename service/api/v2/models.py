@@ -11,7 +11,8 @@ from service.api.state import server_state
 from service.api.v2.asked import asked_model, contract_of
 from service.api.v2.contract import Tensor
 from service.errors import NotReadyError
-from service.repository import ServedModel
+from service.repository.served import ServedModel
+from service.settings import VersionChoice
 from service.statistics import Durations, ModelStatistics, Stages
 
 # By the beginning of the runtime's name: what the protocol calls a platform is project_format.
@@ -25,7 +26,8 @@ router = APIRouter(tags=["Open Inference Protocol"])
 @all_models_router.get("/stats")
 async def all_statistics(request: Request) -> dict[str, Any]:
     """Tell what all models have done."""
-    return {"model_stats": [_model_statistics(model) for model in server_state(request).repository]}
+    repository = server_state(request).repository
+    return {"model_stats": [_model_statistics(served) for model in repository for served in model.alive]}
 
 
 @router.get("")
@@ -35,7 +37,7 @@ async def model_metadata(request: Request) -> dict[str, Any]:
     contract = contract_of(model, server_state(request))
     return {
         "name": model.manifest.name,
-        "versions": [model.manifest.version],
+        "versions": [served.manifest.version for served in _all_versions(request)],
         "platform": _platform(model),
         "inputs": [asdict(tensor) for tensor in contract.inputs],
         "outputs": [asdict(tensor) for tensor in contract.outputs],
@@ -61,7 +63,7 @@ async def model_config(request: Request) -> dict[str, Any]:
         "name": model.manifest.name,
         "platform": _platform(model),
         "backend": model.runtime.name,
-        "version_policy": {"latest": {"num_versions": 1}},
+        "version_policy": _version_policy(server_state(request).settings.of_model(model.manifest.name).versions),
         "max_batch_size": batch.max_batch_size,
         "input": [_configured(tensor) for tensor in contract.inputs],
         "output": [_configured(tensor) for tensor in contract.outputs],
@@ -74,8 +76,19 @@ async def model_config(request: Request) -> dict[str, Any]:
 
 @router.get("/stats")
 async def model_statistics(request: Request) -> dict[str, Any]:
-    """Tell what a model has done."""
-    return {"model_stats": [_model_statistics(asked_model(request))]}
+    """Tell what a model has done: the version that is asked for, or each that is served."""
+    models = [asked_model(request)] if "version" in request.path_params else _all_versions(request)
+    return {"model_stats": [_model_statistics(model) for model in models]}
+
+
+def _all_versions(request: Request) -> list[ServedModel[Any]]:
+    return server_state(request).repository.model(request.path_params["name"]).alive
+
+
+def _version_policy(choice: VersionChoice) -> dict[str, Any]:
+    if isinstance(choice, str):
+        return {"all": {}} if choice == "all" else {"latest": {"num_versions": 1}}
+    return {"specific": {"versions": list(choice)}}
 
 
 def _platform(model: ServedModel[Any]) -> str:

@@ -80,6 +80,16 @@ class RequestParameters(_Parameters):
     timeout: Annotated[StrictInt, Field(ge=0, le=MAX_INT64)] = 0
 
 
+class NoParameters(_Parameters):
+    """Nothing may be said about how a model is loaded: the repository folder and the settings say it all."""
+
+
+class UnloadParameters(_Parameters):
+    """Parameters of an unload request; no model depends on another."""
+
+    unload_dependents: StrictBool = False
+
+
 def parse_request(content: bytes | bytearray) -> InferRequest:
     """Return the inference request in `content`.
 
@@ -126,7 +136,7 @@ def checked(kind: type[ModelT], values: Any, where: str) -> ModelT:
         path = "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in first["loc"])
         reason = first["msg"]
         if first["type"] == "extra_forbidden":
-            reason = f"not known here; there are {', '.join(kind.model_fields)}"
+            reason = f"not known here; there are {', '.join(kind.model_fields) or 'none'}"
         elif first["type"] == "model_type":
             reason = "must be an object"
         raise BadParameterError(f"{where}{path:.200}: {reason}") from error

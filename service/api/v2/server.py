@@ -1,4 +1,4 @@
-"""GET /v2, /v2/health/live, /v2/health/ready, /v2/models and POST /v2/repository/index."""
+"""GET /v2, /v2/health/live, /v2/health/ready and /v2/models."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, StrictBool
 
 from service.api.health import ready as ready_or_not
 from service.api.state import server_state
-from service.api.upload import receive_body
-from service.api.v2.schema import checked, parse_json
-from service.errors import PayloadTooLargeError
 
-EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "parameters", "statistics")
-_MAX_INDEX_REQUEST_BYTES = 4096
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
-
-
-class IndexRequest(BaseModel):
-    """What the index of the repository is to show."""
-
-    ready: StrictBool = False
 
 
 @router.get("")
@@ -47,30 +43,5 @@ async def ready(request: Request) -> dict[str, bool]:
 
 @router.get("/models")
 async def list_models(request: Request) -> dict[str, list[str]]:
-    """Name the loaded models."""
-    return {"models": [model.manifest.name for model in server_state(request).repository]}
-
-
-@router.post("/repository/index")
-async def repository_index(request: Request) -> list[dict[str, str]]:
-    """List the loaded models with their state."""
-    content = bytearray()
-
-    def write(chunk: bytes) -> None:
-        if len(content) + len(chunk) > _MAX_INDEX_REQUEST_BYTES:
-            raise PayloadTooLargeError(f"the request has more than {_MAX_INDEX_REQUEST_BYTES} bytes")
-        content.extend(chunk)
-
-    state = server_state(request)
-    await receive_body(request, write, state.settings.upload_idle_timeout)
-    asked = checked(IndexRequest, parse_json(content or b"{}"), "the request")
-    models = [
-        {
-            "name": model.manifest.name,
-            "version": model.manifest.version,
-            "state": "READY" if model.batcher.alive else "UNAVAILABLE",
-            "reason": "" if model.batcher.alive else "its batcher has stopped",
-        }
-        for model in state.repository
-    ]
-    return [model for model in models if model["state"] == "READY"] if asked.ready else models
+    """Name the models that are served."""
+    return {"models": [model.name for model in server_state(request).repository if model.alive]}

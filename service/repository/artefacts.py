@@ -1,0 +1,84 @@
+"""What lies in a repository folder, and the marks by which a change of it is seen."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import ManifestError
+from service.manifest import MANIFEST_FILE
+
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+# What is gone while we look, is no folder, or is not ours to read (lost+found of a volume) is not an artefact.
+_NOT_AN_ARTEFACT = (FileNotFoundError, NotADirectoryError, PermissionError)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One version of a model as it lies in the folder.
+
+    Attributes:
+        folder: Its path.
+        manifest: SHA-256 of its manifest, which names that of every other file: other content has another one.
+        files: Name, bytes and time of change of every file; it changes as long as files are being copied.
+    """
+
+    folder: Path
+    manifest: str
+    files: frozenset[tuple[str, int, int]]
+
+
+Versions = dict[int, Found]
+
+
+def parse_version(text: str) -> int | None:
+    """Return the number of a version; None: that is none."""
+    return int(text) if _VERSION.fullmatch(text) else None
+
+
+def find_artefacts(repository: Path) -> dict[str, Versions]:
+    """Return the versions of every model by its name, ascending.
+
+    A folder without a manifest does not count: it may be on its way. Names that begin with a dot never do.
+
+    Raises:
+        ManifestError: The folder is missing, cannot be read, or holds no artefact.
+    """
+    try:
+        models = {model.name: dict(sorted(_versions(model))) for model in _folders(repository)}
+    except OSError as error:
+        raise ManifestError(f"{repository.absolute()} cannot be read: {error}") from error
+    found = {name: models[name] for name in sorted(models) if models[name]}
+    if not found:
+        raise ManifestError(
+            f"{repository.absolute()} holds no model (looked for <name>/<version>/{MANIFEST_FILE}): "
+            "export one with `clipserve export NAME` or point CLIPSERVE_REPOSITORY elsewhere"
+        )
+    return found
+
+
+def _folders(parent: Path) -> Iterator[Path]:
+    return (entry for entry in parent.iterdir() if not entry.name.startswith("."))
+
+
+def _versions(model: Path) -> Iterator[tuple[int, Found]]:
+    try:
+        for folder in _folders(model):
+            number = parse_version(folder.name)
+            if number is not None and (found := _look(folder)):
+                yield number, found
+    except _NOT_AN_ARTEFACT:
+        return
+
+
+def _look(folder: Path) -> Found | None:
+    try:
+        manifest = (folder / MANIFEST_FILE).read_bytes()
+        files = [(file.name, file.stat()) for file in folder.iterdir()]
+    except _NOT_AN_ARTEFACT:
+        return None
+    marks = frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
+    return Found(folder, hashlib.sha256(manifest).hexdigest(), marks)

@@ -1,0 +1,44 @@
+"""What the settings say about models and versions by name, and whether the repository folder has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from service.errors import ManifestError
+from service.repository.artefacts import Versions, parse_version
+from service.settings import Settings
+
+
+def default_model(settings: Settings) -> tuple[str | None, int | None]:
+    """Return the name, and the version if there is one, of the default model; None: the settings name none."""
+    name, _, version = (settings.default_model or "").partition("/")
+    return name or None, parse_version(version)
+
+
+def pinned_versions(settings: Settings, name: str) -> frozenset[int]:
+    """Return the versions of a model that are served because the settings make them a default."""
+    model, version = default_model(settings)
+    named = (settings.default_version_of(name), version if model == name else None)
+    return frozenset(number for number in named if number is not None)
+
+
+def check_names(settings: Settings, found: Mapping[str, Versions]) -> None:
+    """Check that the models and versions that the settings name are in the folder.
+
+    Raises:
+        ManifestError: One is not; the message says which, and what there is.
+    """
+    there = f"not in {settings.repository}: {', '.join(found)}"
+    name, _ = default_model(settings)
+    if name is not None and name not in found:
+        raise ManifestError(f"default model {settings.default_model!r} is {there}")
+    if strangers := sorted(set(settings.models) - set(found)):
+        raise ManifestError(f"`models` names {', '.join(strangers)}, {there}")
+    for model, versions in found.items():
+        choice = settings.of_model(model).versions
+        named = pinned_versions(settings, model) | (set() if isinstance(choice, str) else set(choice))
+        if missing := sorted(named - set(versions)):
+            raise ManifestError(
+                f"the settings name version {', '.join(map(str, missing))} of {model}, not in {settings.repository}: "
+                f"{', '.join(map(str, versions))}"
+            )

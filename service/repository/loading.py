@@ -1,0 +1,89 @@
+"""From an artefact's folder to a model that is warm, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from service.batching import BatchSettings
+from service.fairness import FairGate
+from service.machine import ThreadPlan
+from service.manifest import read_artefact
+from service.metrics import Metrics
+from service.repository.served import ServedModel, example_batch
+from service.runtimes.selection import RuntimeChooser
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Loader:
+    """Loads versions of models.
+
+    Args:
+        settings: What runs the models and how they are batched.
+        metrics: Where loads and batches are counted.
+        threads: Who gets how many of them.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, threads: ThreadPlan) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._gate = FairGate(threads.runs_at_once)
+        self._chooser = RuntimeChooser(settings.runtime, settings.precision, threads.runtime_threads, settings.cache)
+
+    async def load(self, folder: Path) -> ServedModel[Any]:
+        """Return the artefact in `folder` checked, loaded, warmed up and ready for requests.
+
+        Raises:
+            ManifestError: The artefact is invalid.
+            RuntimeLoadError: A runtime refuses it, or it does not answer as its manifest says.
+        """
+        loads = self._metrics.model_loads
+        try:
+            model = await asyncio.to_thread(self._load, folder)
+        except Exception:
+            loads.labels(folder.parent.name, "failed").inc()
+            raise
+        model.batcher.start()
+        loads.labels(folder.parent.name, "loaded").inc()
+        return model
+
+    def _load(self, folder: Path) -> ServedModel[Any]:
+        artefact = read_artefact(folder)
+        name, version = artefact.manifest.name, artefact.manifest.version
+        settings = self._settings.of_model(name)
+        batch = _batch_settings(settings, artefact.manifest.max_batch_size)
+        examples = [example_batch(artefact.manifest, size) for size in sorted({1, batch.max_batch_size})]
+        model: ServedModel[Any] = ServedModel(
+            artefact,
+            [self._chooser.load(artefact, examples) for _ in range(settings.instances)],
+            batch,
+            settings.request_timeout,
+            self._gate,
+            self._metrics.of_model(name),
+        )
+        model.warm_up()
+        logger.info(
+            "loaded %s/%s on %s, %s, instances: %d",
+            name,
+            version,
+            model.runtime.name,
+            model.runtime.precision,
+            settings.instances,
+        )
+        return model
+
+
+def _batch_settings(settings: Settings, largest: int) -> BatchSettings:
+    """Return how a model is batched whose network takes `largest` views at most."""
+    largest = min(settings.max_batch_size, largest)
+    smaller = {size for size in settings.batch_sizes if size < largest}
+    return BatchSettings(
+        max_batch_size=largest,
+        max_queue_delay=settings.max_queue_delay,
+        max_queue_size=settings.max_queue_size,
+        batch_sizes=(*sorted(smaller), largest) if settings.batch_sizes else (),
+    )

@@ -1,0 +1,123 @@
+"""One loaded version of a model, run behind a batcher."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import product
+from typing import Generic, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batching import Batcher, BatchSettings
+from service.errors import RuntimeLoadError
+from service.fairness import FairGate
+from service.manifest import Artefact, ClassifierManifest, Manifest, SegmenterManifest, TensorSpec
+from service.metrics import ModelMetrics
+from service.runtimes.base import OutputName, Runtime
+
+ManifestT = TypeVar("ManifestT", ClassifierManifest, SegmenterManifest)
+
+
+class ServedModel(Generic[ManifestT]):
+    """One loaded version: its artefact, and a batcher that runs it.
+
+    Args:
+        artefact: What is served.
+        runtimes: The instances that run it, all of one kind.
+        settings: How views are batched.
+        request_timeout: Seconds that a request gets.
+        gate: Shared by the models that run on the same cores.
+        metrics: Where batches are counted.
+    """
+
+    def __init__(
+        self,
+        artefact: Artefact,
+        runtimes: Sequence[Runtime],
+        settings: BatchSettings,
+        request_timeout: float,
+        gate: FairGate,
+        metrics: ModelMetrics,
+    ) -> None:
+        self.artefact = artefact
+        self.request_timeout = request_timeout
+        self._runtimes = runtimes
+        # One thread an instance, and one that puts the next batch together meanwhile.
+        self._executor = ThreadPoolExecutor(len(runtimes) + 1, thread_name_prefix=f"batch-{artefact.manifest.name}")
+        self.batcher = Batcher(runtimes, self._executor, settings, gate, metrics)
+        self._requests = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @property
+    def runtime(self) -> Runtime:
+        """The first of its instances."""
+        return self._runtimes[0]
+
+    @property
+    def manifest(self) -> ManifestT:
+        """The artefact's manifest."""
+        return cast(ManifestT, self.artefact.manifest)
+
+    def warm_up(self) -> None:
+        """Run every batch size once on every instance, so that no request pays for a first time.
+
+        Raises:
+            RuntimeLoadError: An output has not the shape that the manifest promises.
+        """
+        for runtime, size in product(self._runtimes, self.batcher.settings.sizes):
+            frames = example_batch(self.manifest, size)
+            for output in self.manifest.outputs:
+                expected = _fixed_shape(output, self.manifest, size)
+                shape = runtime.run(frames, cast(OutputName, output.name)).shape
+                if shape != expected:
+                    raise RuntimeLoadError(
+                        f"{self.manifest.name} answered a batch of {size} with {output.name} of shape {shape}, "
+                        f"its manifest says {expected}"
+                    )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the model alive for an accepted request, which the block is."""
+        self._requests += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._unused.set()
+
+    async def retire(self) -> None:
+        """Close the model as soon as no accepted request needs it; at once when this is cancelled.
+
+        Whoever calls this has seen to it that no request comes any more.
+        """
+        try:
+            await self._unused.wait()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop the batcher and its threads."""
+        await self.batcher.stop()
+        self._executor.shutdown(wait=False)
+
+
+def example_batch(manifest: Manifest, size: int) -> NDArray[np.uint8]:
+    """Return a batch of noise of the shape that the model takes, or for segmentation of one window's."""
+    shape = _fixed_shape(manifest.inputs[0], manifest, size)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _fixed_shape(spec: TensorSpec, manifest: Manifest, batch: int) -> tuple[int, ...]:
+    """Return the shape of a tensor with a length for each of its open axes."""
+    lengths = {"batch": batch}
+    if isinstance(manifest, SegmenterManifest):
+        side = manifest.preprocessing.window
+        lengths |= {"height": side, "width": side, "height/4": side // 4, "width/4": side // 4}
+    return tuple(axis if isinstance(axis, int) else lengths[axis] for axis in spec.shape)

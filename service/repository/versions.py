@@ -1,0 +1,261 @@
+"""The versions of one model: which of them are to be served, and how they come and go without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from service.errors import ManifestError, RuntimeLoadError
+from service.manifest import Manifest
+from service.repository.artefacts import Found
+from service.repository.served import ServedModel
+from service.settings import VersionChoice
+
+logger = logging.getLogger(__name__)
+
+# The names of Triton's model repository extension.
+State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+
+
+@dataclass
+class Version:
+    """One version, served or not.
+
+    Attributes:
+        number: Its own.
+        found: As it lies in the folder; None: it no longer does.
+        model: What takes its requests; None: nothing.
+        source: The `manifest` of what `model` was loaded from.
+        failed: What could not be loaded; it is tried again when it changes.
+        problem: Why not.
+        idle: Why nothing was tried.
+        loading: Whether it is being loaded.
+        draining: Models of this version that finish their accepted requests.
+    """
+
+    number: int
+    found: Found | None = None
+    model: ServedModel[Any] | None = None
+    source: str = ""
+    failed: Found | None = None
+    problem: str = ""
+    idle: str = ""
+    loading: bool = False
+    draining: int = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests."""
+        return self.model is not None and self.model.batcher.alive
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        if self.model is not None:
+            return "READY" if self.alive else "UNAVAILABLE"
+        if self.loading:
+            return "LOADING"
+        return "UNLOADING" if self.draining else "UNAVAILABLE"
+
+    @property
+    def reason(self) -> str:
+        """Why it stands there; of a version that is ready, why the folder's newer content of it is not served."""
+        if self.model is not None and not self.alive:
+            return "its batcher has stopped"
+        return self.problem or ("" if self.model or self.loading else self.idle)
+
+
+class Model:
+    """All versions of one model.
+
+    A version is loaded and warm before it gets requests, and closed when those that it accepted are done. One that
+    cannot be loaded takes nothing away from the others.
+
+    Args:
+        name: Of the model.
+        choice: Which versions of the folder are served.
+        pinned: Versions that are served besides: the settings name them.
+        default: Version that requests without one get; None: the highest that is ready.
+        load: Loads an artefact folder.
+
+    Attributes:
+        kind: What it does, once a version was loaded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        choice: VersionChoice,
+        pinned: frozenset[int],
+        default: int | None,
+        load: Callable[[Path], Awaitable[ServedModel[Any]]],
+    ) -> None:
+        self.name = name
+        self.choice = choice
+        self.versions: dict[int, Version] = {}
+        self.kind: type[Manifest] | None = None
+        self._pinned = pinned
+        self._default = default
+        self._load = load
+        # Versions that were asked for one by one, instead of `choice`; None: none were.
+        self._by_hand: frozenset[int] | None = None
+        self._drains: set[asyncio.Task[None]] = set()
+
+    @property
+    def alive(self) -> list[ServedModel[Any]]:
+        """What takes requests, by version, ascending."""
+        return [version.model for version in self.versions.values() if version.model and version.alive]
+
+    @property
+    def default(self) -> ServedModel[Any] | None:
+        """What takes requests without a version; None: nothing does.
+
+        A default that the settings name is never replaced by another version.
+        """
+        if self._default is not None:
+            return self.alive_version(self._default)
+        return self.alive[-1] if self.alive else None
+
+    def alive_version(self, number: int) -> ServedModel[Any] | None:
+        """Return what takes requests to a version; None: nothing does."""
+        version = self.versions.get(number)
+        return version.model if version and version.alive else None
+
+    @property
+    def queue_depth(self) -> int:
+        """Views that wait for their run, in all versions together."""
+        return sum(served.batcher.queue_depth for served in self.alive)
+
+    @property
+    def sound(self) -> bool:
+        """Whether a version takes requests, if one is to."""
+        return bool(self.alive) or not any(version.model for version in self.versions.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether requests without a version are taken, and those to each version that the settings name."""
+        return self.default is not None and all(self.alive_version(number) for number in self._pinned)
+
+    def follow_choice(self) -> None:
+        """Serve from the next update on what the settings choose."""
+        self._by_hand = None
+
+    def serve_too(self, number: int) -> None:
+        """Serve from the next update on exactly what is served now, and version `number`."""
+        self._by_hand = self._served | {number}
+
+    def serve_no_longer(self, number: int | None) -> None:
+        """Serve from the next update on exactly what is served now, but for version `number`, or None: nothing."""
+        self._by_hand = frozenset() if number is None else self._served - {number}
+
+    @property
+    def _served(self) -> frozenset[int]:
+        return frozenset(version.number for version in self.versions.values() if version.model)
+
+    async def update(self, found: Mapping[int, Found], again: bool = False) -> dict[int, str]:
+        """Load and unload until what is served is what is wanted of the versions in the folder.
+
+        A version that could not be loaded before is tried when its files have changed, or with `again` in any case. As
+        long as nothing that is wanted can be loaded, what is served stays.
+
+        Returns:
+            Why versions that were to be served are not, or not as they lie in the folder, by number.
+        """
+        for number in sorted(found.keys() | self.versions.keys()):
+            self.versions.setdefault(number, Version(number)).found = found.get(number)
+        self.versions = dict(sorted(self.versions.items()))
+        wanted = self._wanted(found)
+        kept: set[int] = set()
+        failures: dict[int, str] = {}
+        for number in sorted(wanted, reverse=True):
+            enough = kept and self.choice == "latest" and self._by_hand is None
+            if enough and number not in self._pinned:
+                continue
+            version = self.versions[number]
+            if await self._bring_up(version, again):
+                kept.add(number)
+            if version.problem:
+                failures[number] = version.problem
+        for version in list(self.versions.values()):
+            if version.number not in kept and (kept or not wanted):
+                self._take_down(version, wanted)
+        self._forget()
+        return failures
+
+    def _wanted(self, found: Mapping[int, Found]) -> frozenset[int]:
+        """Return the versions that may be served; of "latest" the highest that can be loaded will be."""
+        if self._by_hand is not None:
+            return self._by_hand & found.keys()
+        if isinstance(self.choice, str):
+            return frozenset(found)
+        return (frozenset(self.choice) | self._pinned) & found.keys()
+
+    async def _bring_up(self, version: Version, again: bool) -> bool:
+        """Load the version as it lies in the folder, if it is not loaded; return whether it then takes requests."""
+        found = version.found
+        assert found is not None
+        if version.alive and version.source == found.manifest:
+            version.failed, version.problem = None, ""
+            return True
+        if version.failed == found and not again:
+            return version.alive
+        version.loading = True
+        try:
+            model = await self._load(found.folder)
+        except Exception as error:
+            version.failed, version.problem = found, self._explain(version.number, error)
+            return version.alive
+        finally:
+            version.loading = False
+        self.kind = type(model.manifest)
+        replaced = version.model
+        version.model, version.source, version.failed, version.problem = model, found.manifest, None, ""
+        if replaced:
+            self._drain(version, replaced)
+        return True
+
+    def _explain(self, number: int, error: Exception) -> str:
+        # What an operator can mend is named; anything else is a fault of ours and needs its traceback.
+        named = isinstance(error, (ManifestError, RuntimeLoadError))
+        logger.error("cannot load %s/%d: %s", self.name, number, error, exc_info=not named)
+        return str(error) if named else f"{type(error).__name__}; the server's log has more"
+
+    def _take_down(self, version: Version, wanted: frozenset[int]) -> None:
+        chosen = self.choice if isinstance(self.choice, str) else ", ".join(map(str, self.choice))
+        version.idle = f"not chosen: `versions` is {chosen}" if self._by_hand is None else "unloaded"
+        if version.number not in wanted:
+            version.failed, version.problem = None, ""
+        if version.model is not None:
+            model, version.model = version.model, None
+            self._drain(version, model)
+
+    def _drain(self, version: Version, model: ServedModel[Any]) -> None:
+        version.draining += 1
+        task = asyncio.get_running_loop().create_task(self._retire(version, model))
+        self._drains.add(task)
+        task.add_done_callback(self._drains.discard)
+
+    async def _retire(self, version: Version, model: ServedModel[Any]) -> None:
+        try:
+            await model.retire()
+        finally:
+            version.draining -= 1
+            self._forget()
+        logger.info("unloaded %s/%d", self.name, version.number)
+
+    def _forget(self) -> None:
+        """Drop the versions of which nothing is left."""
+        for version in list(self.versions.values()):
+            if version.found is None and version.model is None and not version.draining:
+                del self.versions[version.number]
+
+    async def close(self) -> None:
+        """Stop all versions, at once."""
+        for task in self._drains:
+            task.cancel()
+        closing = [version.model.close() for version in self.versions.values() if version.model]
+        await asyncio.gather(*closing, *self._drains, return_exceptions=True)

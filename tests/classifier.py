@@ -1,0 +1,100 @@
+"""Classification artefacts without a trained network: what they answer tells which version was asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+SIDE = 32
+CLASSES = 16
+
+
+def write_classifier(repository: Path, name: str, version: int, answer: int | None = None, ballast: int = 0) -> Path:
+    """Write an artefact and return its folder.
+
+    Args:
+        repository: Where to.
+        name: Of the model.
+        version: Its number.
+        answer: The class that it gives every picture; None: the one with the number of the version.
+        ballast: Bytes of weights that it carries.
+    """
+    folder = repository / name / str(version)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(_graph(version if answer is None else answer, ballast), folder / "model.onnx")
+    (folder / "labels.txt").write_text("".join(f"class {number}\n" for number in range(CLASSES)))
+    write_manifest(folder)
+    return folder
+
+
+def write_manifest(folder: Path, **changes: object) -> None:
+    """Write the manifest of the model file and labels that are there."""
+    files = ("model.onnx", "labels.txt")
+    verification = {
+        "batch_sizes": [1],
+        "input_sizes": [[SIDE, SIDE]],
+        "inputs": 1,
+        "max_abs_difference": 0.0,
+        "relative_error": 0.0,
+        "top1_agreement": 1.0,
+    }
+    manifest = {
+        "schema_version": 1,
+        "name": folder.parent.name,
+        "version": folder.name,
+        "task": "image_classification",
+        "inputs": [{"name": "frames", "dtype": "uint8", "shape": ["batch", SIDE, SIDE, 3]}],
+        "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", CLASSES]}],
+        "preprocessing": {
+            "resize": SIDE,
+            "crop": [SIDE, SIDE],
+            "interpolation": "bilinear",
+            "centering": "round",
+            "mean": [0.0, 0.0, 0.0],
+            "std": [1.0, 1.0, 1.0],
+            "channels": "rgb",
+        },
+        "sampling": {"kind": "single", "num_frames": 1},
+        "views": {"clips": 1, "crops": 1, "single_crop": "center", "combine": "mean_logits"},
+        "multi_label": False,
+        "num_classes": CLASSES,
+        "labels": "labels.txt",
+        "checkpoint": None,
+        "licence": "Apache-2.0",
+        "opset": 20,
+        "max_batch_size": 4,
+        "precisions": {"fp32": {"file": "model.onnx", "verification": verification}},
+        "tools": {},
+        "files": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in files},
+        **changes,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _graph(answer: int, ballast: int) -> onnx.ModelProto:
+    # The mean of the pictures is added with weight 0, so that the answer needs the input and is always the same.
+    row = np.zeros((1, CLASSES), np.float32)
+    row[0, answer] = 10
+    weights = [
+        numpy_helper.from_array(np.array([1, 2, 3], np.int64), "axes"),
+        numpy_helper.from_array(np.zeros((1, max(1, ballast // 4)), np.float32), "spread"),
+        numpy_helper.from_array(np.array([1], np.int64), "last"),
+        numpy_helper.from_array(row, "row"),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("Unsqueeze", ["means", "last"], ["column"]),
+        helper.make_node("MatMul", ["column", "spread"], ["products"]),
+        helper.make_node("ReduceSum", ["products", "last"], ["zero"], keepdims=1),
+        helper.make_node("Add", ["zero", "row"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES])]
+    graph = helper.make_graph(nodes, "answer", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

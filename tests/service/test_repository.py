@@ -1,0 +1,309 @@
+"""Versions of models: which are served, how they are asked for, and how they come and go while the server runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+
+from tests.classifier import SIDE, write_classifier, write_manifest
+from tests.segmenter import NAME as SEGMENTER
+from tests.segmenter import write_segmenter
+from tests.server import ROOT, RunningServer, free_port, serving
+
+PICTURE = (ROOT / "demo/media/sample.jpg").read_bytes()
+INTERVAL = 0.2
+
+
+@contextmanager
+def served(folder: Path, **settings: object) -> Iterator[RunningServer]:
+    with serving(folder, repository=folder / "models", decode_workers=1, runtime_threads=1, **settings) as server:
+        yield server
+
+
+def classify(server: RunningServer, path: str = "classify") -> tuple[str, str]:
+    """Return the version and the first class of the answer to a picture."""
+    answer = httpx.post(f"{server.url}/v1/{path}", content=PICTURE, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["version"], answer.json()["predictions"][0]["label"]
+
+
+def refusal(server: RunningServer, path: str) -> str:
+    """Return why a picture gets no answer because nothing serves the path."""
+    answer = httpx.post(f"{server.url}/v1/{path}", content=PICTURE, timeout=60)
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_model")
+    detail: str = answer.json()["detail"]
+    return detail
+
+
+def index(server: RunningServer, **request: object) -> dict[str, str]:
+    """Return the state of every version, by name/version."""
+    lines = httpx.post(f"{server.url}/v2/repository/index", json=request).json()
+    assert all(set(line) == {"name", "version", "state", "reason"} for line in lines)
+    return {f"{line['name']}/{line['version']}": line["state"] for line in lines}
+
+
+def reason(server: RunningServer, name: str, version: str) -> str:
+    """Return why a version stands as it does; nothing for one that is not there."""
+    lines = httpx.post(f"{server.url}/v2/repository/index").json()
+    return "".join(line["reason"] for line in lines if (line["name"], line["version"]) == (name, version))
+
+
+def wait_for(what: Callable[[], bool], server: RunningServer) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
+
+
+def frames_input() -> triton.InferInput:
+    frames = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    return triton.InferInput("frames", list(frames.shape), "UINT8").set_data_from_numpy(frames)
+
+
+def connected(server: RunningServer) -> triton.InferenceServerClient:
+    return triton.InferenceServerClient(server.url.removeprefix("http://"), network_timeout=60)
+
+
+def failed_start(folder: Path, **settings: str) -> str:
+    """Return the log of a server that does not start."""
+    environment = {**os.environ, **{f"CLIPSERVE_{key.upper()}": value for key, value in settings.items()}}
+    ended = subprocess.run(
+        [sys.executable, "-m", "service.cli", "serve", "--repository", str(folder), "--port", str(free_port())],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 1
+    return ended.stderr
+
+
+def break_file(folder: Path) -> None:
+    with (folder / "labels.txt").open("a") as file:
+        file.write("one too many\n")
+
+
+def test_highest_number_is_the_newest_and_alone_is_served(tmp_path: Path) -> None:
+    for version in (2, 10, 9):
+        write_classifier(tmp_path / "models", "m", version)
+    (tmp_path / "models/m/11").mkdir()
+    shutil.copytree(tmp_path / "models/m/10", tmp_path / "models/m/.12")
+    with served(tmp_path) as server:
+        assert index(server) == {"m/2": "UNAVAILABLE", "m/9": "UNAVAILABLE", "m/10": "READY"}
+        assert index(server, ready=True) == {"m/10": "READY"}
+        assert classify(server) == classify(server, "models/m/classify") == ("10", "class 10")
+        assert classify(server, "models/m/versions/10/classify") == ("10", "class 10")
+        assert "m/9 UNAVAILABLE" in refusal(server, "models/m/versions/9/classify")
+        assert "there are 2, 9, 10" in refusal(server, "models/m/versions/11/classify")
+        assert "there are 2, 9, 10" in refusal(server, "models/m/versions/x/classify")
+        assert "latest" in reason(server, "m", "9")
+
+
+def test_each_version_is_asked_for_and_counted_by_itself(tmp_path: Path) -> None:
+    for version in (1, 2, 3):
+        write_classifier(tmp_path / "models", "m", version)
+    write_segmenter(tmp_path / "models")
+    models = '{"m": {"versions": [1, 2], "default_version": 1}}'
+    with served(tmp_path, models=models, versions="all") as server:
+        assert index(server) == {"m/1": "READY", "m/2": "READY", "m/3": "UNAVAILABLE", f"{SEGMENTER}/1": "READY"}
+        assert classify(server) == classify(server, "models/m/classify") == ("1", "class 1")
+        assert classify(server, "models/m/versions/2/classify") == ("2", "class 2")
+        mask = httpx.post(f"{server.url}/v1/models/{SEGMENTER}/versions/1/segment", content=PICTURE, timeout=60)
+        assert (mask.status_code, mask.headers["content-type"]) == (200, "image/png")
+
+        default, second = (httpx.get(f"{server.url}/v1/models/{path}").json() for path in ("m", "m/versions/2"))
+        assert (default["version"], default["default"]) == ("1", True)
+        assert (second["version"], second["default"]) == ("2", False)
+        assert second["manifest"]["version"] == "2"
+        assert httpx.get(f"{server.url}/v1/models/m/versions/3").status_code == 404
+
+        client = connected(server)
+        for _ in range(3):
+            answer = client.infer("m", [frames_input()], model_version="2")
+            assert answer.get_response()["model_version"] == "2"
+            assert answer.as_numpy("logits").argmax() == 2
+        assert client.infer("m", [frames_input()]).get_response()["model_version"] == "1"
+        assert client.get_model_metadata("m")["versions"] == ["1", "2"]
+        assert client.get_model_config("m")["version_policy"] == {"specific": {"versions": [1, 2]}}
+        assert client.is_model_ready("m", "2")
+        assert not client.is_model_ready("m", "3")
+
+        def requests(**version: str) -> dict[str, int]:
+            statistics = client.get_inference_statistics("m", **version)["model_stats"]
+            return {model["version"]: model["inference_stats"]["success"]["count"] for model in statistics}
+
+        # Of /v1: two to the default, one to version 2. Of /v2: one and three.
+        assert requests() == {"1": 3, "2": 4}
+        assert requests(model_version="2") == {"2": 4}
+        metrics = httpx.get(f"{server.url}/metrics").text
+        assert 'clipserve_model_version_ready{model="m",version="2"} 1.0' in metrics
+        assert 'clipserve_model_version_ready{model="m",version="3"} 0.0' in metrics
+
+
+def test_default_model_may_name_a_version(tmp_path: Path) -> None:
+    for name, version in (("a", 1), ("b", 1), ("b", 2)):
+        write_classifier(tmp_path / "models", name, version)
+    with served(tmp_path, default_model="b/1") as server:
+        assert classify(server) == ("1", "class 1")
+        assert httpx.get(f"{server.url}/v1/models/b/versions/1").json()["default"]
+        assert classify(server, "models/b/classify") == ("2", "class 2")
+
+
+def test_start_takes_the_newest_version_that_is_sound(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "models", "m", 1)
+    break_file(write_classifier(tmp_path / "models", "m", 2))
+    with served(tmp_path) as server:
+        assert classify(server) == ("1", "class 1")
+        assert "sha256 differs" in reason(server, "m", "2")
+        (listed,) = httpx.get(f"{server.url}/v1/models").json()["models"]
+        assert listed["version"] == "1"
+        assert [(version["version"], version["state"]) for version in listed["versions"]] == [
+            ("1", "READY"),
+            ("2", "UNAVAILABLE"),
+        ]
+        assert listed["versions"][1]["reason"] == reason(server, "m", "2")
+        assert "cannot load m/2" in server.log.read_text()
+        assert 'clipserve_model_loads_total{model="m",result="failed"} 1.0' in httpx.get(f"{server.url}/metrics").text
+    pinned = failed_start(tmp_path / "models", models='{"m": {"default_version": 2}}')
+    assert "m/2" in pinned
+    assert "sha256 differs" in pinned
+    break_file(tmp_path / "models/m/1")
+    nothing = failed_start(tmp_path / "models")
+    assert "m/1" in nothing
+    assert "m/2" in nothing
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("models", '{"m": {"versions": [1, 3]}}', "version 3 of m"),
+        ("models", '{"m": {"default_version": 4}}', "version 4 of m"),
+        ("default_model", "m/5", "version 5 of m"),
+        ("default_model", "n/1", "'n/1'"),
+    ],
+)
+def test_version_that_the_settings_name_must_be_there(tmp_path: Path, setting: str, value: str, words: str) -> None:
+    write_classifier(tmp_path, "m", 1)
+    assert words in failed_start(tmp_path, **{setting: value})
+
+
+def test_folder_is_followed(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    write_classifier(models, "other", 1)
+    with served(tmp_path, watch_interval=INTERVAL) as server:
+        assert classify(server, "models/m/classify") == ("1", "class 1")
+
+        # Copied slowly: the manifest first, then the rest in parts.
+        whole = write_classifier(tmp_path / "elsewhere", "m", 2)
+        slow = models / "m/2"
+        slow.mkdir()
+        shutil.copy(whole / "manifest.json", slow)
+        wait_for(lambda: "is missing" in reason(server, "m", "2"), server)
+        shutil.copy(whole / "labels.txt", slow)
+        content = (whole / "model.onnx").read_bytes()
+        (slow / "model.onnx").write_bytes(content[:100])
+        wait_for(lambda: "sha256 differs" in reason(server, "m", "2"), server)
+        assert classify(server, "models/m/classify") == ("1", "class 1")
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        with (slow / "model.onnx").open("ab") as file:
+            file.write(content[100:])
+        wait_for(lambda: index(server).get("m/2") == "READY", server)
+        assert classify(server, "models/m/classify") == ("2", "class 2")
+        wait_for(lambda: index(server)["m/1"] == "UNAVAILABLE", server)
+
+        # Sound files that no runtime takes.
+        unfit = write_classifier(tmp_path / "elsewhere", "m", 3)
+        (unfit / "model.onnx").write_bytes(b"no graph")
+        write_manifest(unfit)
+        shutil.copytree(unfit, models / "m/3")
+        wait_for(lambda: "cannot load" in reason(server, "m", "3"), server)
+        assert classify(server, "models/m/classify") == ("2", "class 2")
+
+        # Other content under the same number, sound, then broken.
+        write_classifier(models, "m", 2, answer=7)
+        wait_for(lambda: classify(server, "models/m/classify") == ("2", "class 7"), server)
+        write_manifest(models / "m/2", num_classes=3)
+        wait_for(lambda: "labels for 3 classes" in reason(server, "m", "2"), server)
+        assert index(server)["m/2"] == "READY"
+        assert classify(server, "models/m/classify") == ("2", "class 7")
+
+        # Gone: back to the one before.
+        shutil.rmtree(models / "m/3")
+        shutil.rmtree(models / "m/2")
+        wait_for(lambda: classify(server, "models/m/classify") == ("1", "class 1"), server)
+        wait_for(lambda: set(index(server)) == {"m/1", "other/1"}, server)
+
+        # Whole models.
+        write_classifier(models, "new", 4)
+        shutil.rmtree(models / "other")
+        wait_for(lambda: index(server) == {"m/1": "READY", "new/4": "READY"}, server)
+        assert classify(server, "models/new/classify") == ("4", "class 4")
+        assert "no model is called 'other'" in refusal(server, "models/other/classify")
+
+        # A volume that is not mounted looks like an empty folder.
+        models.rename(tmp_path / "away")
+        wait_for(lambda: "what is served stays" in server.log.read_text(), server)
+        assert classify(server, "models/new/classify") == ("4", "class 4")
+        (tmp_path / "away").rename(models)
+        write_classifier(models, "new", 5)
+        wait_for(lambda: classify(server, "models/new/classify") == ("5", "class 5"), server)
+
+
+def test_no_request_is_lost_while_versions_change(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    with served(tmp_path, watch_interval=INTERVAL) as server:
+        done = Event()
+
+        def ask(_: int) -> list[tuple[str, str]]:
+            answers = []
+            with httpx.Client(timeout=60) as session:
+                while not done.is_set():
+                    answer = session.post(f"{server.url}/v1/models/m/classify", content=PICTURE)
+                    assert answer.status_code == 200, answer.text
+                    answers.append((answer.json()["version"], answer.json()["predictions"][0]["label"]))
+            return answers
+
+        def infer() -> list[tuple[str, str]]:
+            client, answers = connected(server), []
+            while not done.is_set():
+                answer = client.infer("m", [frames_input()])
+                answers.append((answer.get_response()["model_version"], f"class {answer.as_numpy('logits').argmax()}"))
+            return answers
+
+        with ThreadPoolExecutor(7) as executor:
+            clients = [executor.submit(ask, number) for number in range(6)]
+            clients.append(executor.submit(infer))
+            try:
+                for version in range(2, 8):
+                    write_classifier(tmp_path / "elsewhere", "m", version).rename(models / f"m/{version}")
+                    wait_for(lambda version=version: index(server).get(f"m/{version}") == "READY", server)
+                    shutil.rmtree(models / f"m/{version - 1}")
+                write_classifier(models, "m", 7, answer=15)
+                wait_for(lambda: classify(server) == ("7", "class 15"), server)
+            finally:
+                done.set()
+            answers = [future.result() for future in clients]
+        expected = [*((str(version), f"class {version}") for version in range(1, 8)), ("7", "class 15")]
+        for received in answers:
+            # Every answer is of one version, and none comes from one older than the answer before.
+            order = [expected.index(answer) for answer in received]
+            assert order == sorted(order)
+        assert {answer for received in answers for answer in received} == set(expected)
+        wait_for(lambda: index(server) == {"m/7": "READY"}, server)
