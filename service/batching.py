@@ -170,6 +170,8 @@ class Batcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._queue, self._ahead = [], None
+        # A task that was cancelled keeps its frame, which knows the runtime: its memory would stay until a collection.
+        self._tasks = []
         _fail(self._unanswered, _stopping())
 
     async def submit(

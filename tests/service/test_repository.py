@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -307,3 +309,49 @@ def test_no_request_is_lost_while_versions_change(tmp_path: Path) -> None:
             assert order == sorted(order)
         assert {answer for received in answers for answer in received} == set(expected)
         wait_for(lambda: index(server) == {"m/7": "READY"}, server)
+
+
+def test_without_an_admin_key_nobody_loads(server: RunningServer) -> None:
+    for change in ("load", "unload"):
+        answer = httpx.post(f"{server.url}/v2/repository/models/uniformer_tiny_shapes/{change}")
+        assert answer.status_code == 403
+        assert "admin key" in answer.json()["error"]
+
+
+def test_old_version_finishes_what_it_accepted(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    with served(tmp_path, watch_interval=INTERVAL, upload_idle_timeout=60) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as accepted:
+            head = f"POST /v1/models/m/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(PICTURE)}\r\n"
+            accepted.sendall(f"{head}Connection: close\r\n\r\n".encode() + PICTURE[:100])
+            wait_for(lambda: "clipserve_requests_in_flight 1.0" in httpx.get(f"{server.url}/metrics").text, server)
+            write_classifier(models, "m", 2)
+            wait_for(lambda: index(server) == {"m/1": "UNLOADING", "m/2": "READY"}, server)
+            assert classify(server) == ("2", "class 2")
+            assert "m/1 UNLOADING" in refusal(server, "models/m/versions/1/classify")
+            accepted.sendall(PICTURE[100:])
+            answer = b"".join(iter(lambda: accepted.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200")
+        body = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert (body["version"], body["predictions"][0]["label"]) == ("1", "class 1")
+        wait_for(lambda: index(server)["m/1"] == "UNAVAILABLE", server)
+
+
+def resident_bytes(server: RunningServer) -> int:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+def test_memory_of_replaced_versions_is_given_back(tmp_path: Path) -> None:
+    models, ballast = tmp_path / "models", 64 << 20
+    write_classifier(models, "m", 1, ballast=ballast)
+    with served(tmp_path, watch_interval=INTERVAL) as server:
+        sizes = []
+        for version in range(2, 7):
+            write_classifier(tmp_path / "elsewhere", "m", version, ballast=ballast).rename(models / f"m/{version}")
+            wait_for(lambda version=version: index(server, ready=True) == {f"m/{version}": "READY"}, server)
+            wait_for(lambda: "UNLOADING" not in index(server).values(), server)
+            sizes.append(resident_bytes(server))
+        assert max(sizes) - min(sizes) < ballast
