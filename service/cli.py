@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 from typing import Protocol
 
-from pydantic import ValidationError
-
+from service.configuration import ConfigurationError
 from service.doctor import DoctorCommand
 from service.logs import configure_logging
-from service.options import add_setting_options, given_settings
+from service.options import add_setting_options, chosen_configuration
 from service.server import run_server
-from service.settings import Settings
 from service.supervisor import supervise
 
 COMMAND_GROUP = "clipserve.commands"
@@ -50,10 +48,10 @@ class ServeCommand:
     def run(self, arguments: argparse.Namespace) -> int:
         """Run the server until it is stopped; 1 if it could not start."""
         try:
-            settings = Settings(**given_settings(arguments))
-        except ValidationError as error:
-            for item in error.errors():
-                print(f"clipserve: {'.'.join(map(str, item['loc']))}={item['input']!r}: {item['msg']}", file=sys.stderr)
+            settings = chosen_configuration(arguments).settings
+        except ConfigurationError as error:
+            for problem in error.problems:
+                print(f"clipserve: {problem}", file=sys.stderr)
             return 2
         configure_logging(settings.log_format)
         return supervise(settings) if settings.processes > 1 else run_server(settings)

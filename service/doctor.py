@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import av
-from pydantic import SecretStr, ValidationError
 
+from service.configuration import CONFIG_VARIABLE, Configuration, ConfigurationError, shown
 from service.errors import ManifestError, RuntimeLoadError
 from service.machine import available_cores, cpu_flags, cpu_model, cpu_quota, plan_threads
 from service.manifest import read_artefact
 from service.media.formats import ALL_FORMATS, ALLOWED_CODECS
-from service.options import add_setting_options, given_settings
+from service.options import add_setting_options, chosen_configuration
 from service.repository.artefacts import Found, find_artefacts
 from service.repository.choice import check_names
 from service.runtimes.kinds import KINDS, RuntimeKind
@@ -69,7 +67,7 @@ class DoctorCommand:
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Print the report; 1 if there is a problem."""
-        report = examine(given_settings(arguments), os.environ)
+        report = _examine(arguments)
         print("\n".join(report.lines))
         if report.problems:
             print("\n".join(["", f"{len(report.problems)} to mend:", *(f"  {problem}" for problem in report.problems)]))
@@ -78,25 +76,22 @@ class DoctorCommand:
         return 0
 
 
-def examine(given: Mapping[str, Any], environment: Mapping[str, str]) -> Report:
-    """Return the report on this machine and the server as it would start.
-
-    Args:
-        given: Settings given as options.
-        environment: Where the other settings come from.
-    """
+def _examine(arguments: argparse.Namespace) -> Report:
+    """Return the report on this machine and the server as it would start."""
     report = Report([f"clipserve {version('clipserve')}, Python {platform.python_version()}, {platform.platform()}"])
     try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        for item in error.errors():
-            report.complain(f"setting {item['loc'][0]}", f"{_shown(item['loc'][0], item['input'])}: {item['msg']}")
+        configuration = chosen_configuration(arguments)
+    except ConfigurationError as error:
+        report.heading("Settings")
+        for problem in error.problems:
+            report.complain("setting", problem)
         return report
+    settings = configuration.settings
     _examine_machine(report, settings)
     _examine_runtimes(report, settings)
     _examine_decoding(report)
     _examine_models(report, settings)
-    _examine_settings(report, settings, given, environment)
+    _examine_settings(report, configuration)
     return report
 
 
@@ -207,22 +202,12 @@ def _kinds_in_force(settings: Settings) -> list[RuntimeKind]:
     return [kind for kind in KINDS.values() if kind.version is not None and settings.precision in kind.precisions]
 
 
-def _examine_settings(
-    report: Report, settings: Settings, given: Mapping[str, Any], environment: Mapping[str, str]
-) -> None:
+def _examine_settings(report: Report, configuration: Configuration) -> None:
     report.heading("Settings")
-    variables = {name.upper() for name in environment}
-    for name in Settings.model_fields:
-        source = "option" if name in given else "environment" if _PREFIX + name.upper() in variables else "default"
-        report.say(name, f"{_shown(name, getattr(settings, name))} ({source})")
-    known = {_PREFIX + name.upper() for name in Settings.model_fields}
-    for name in sorted(variables - known):
+    report.say("file", str(configuration.file or "none"))
+    for name, source in configuration.sources.items():
+        report.say(name, f"{shown(name, getattr(configuration.settings, name))} ({source})")
+    known = {CONFIG_VARIABLE, *(_PREFIX + name.upper() for name in Settings.model_fields)}
+    for name in sorted({name.upper() for name in os.environ} - known):
         if name.startswith(_PREFIX):
             report.say(name, "in the environment, but no setting is called so")
-
-
-def _shown(name: object, value: object) -> str:
-    """Return a setting's value for people; never a secret's."""
-    annotation = Settings.model_fields[str(name)].annotation
-    is_secret = isinstance(value, SecretStr) or "SecretStr" in str(annotation)
-    return "(hidden)" if is_secret and value is not None else str(value)

@@ -1,4 +1,4 @@
-"""All settings of the server, read once from CLIPSERVE_* environment variables or the command line."""
+"""All settings of the server, what each may be, and what it is when nobody says; service.configuration reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.logs import LogFormat
 from service.manifest import PrecisionName
@@ -56,9 +56,21 @@ class ModelSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Every setting has a default that is safe on a small machine; each is `CLIPSERVE_<NAME>` in the environment."""
+    """Every setting has a default that is safe on a small machine."""
 
     model_config = SettingsConfigDict(env_prefix="CLIPSERVE_", frozen=True, extra="forbid")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # the names are the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take given values alone: a process that is handed its settings must not mix in what it finds itself."""
+        return (init_settings,)
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")

@@ -41,9 +41,9 @@ class SupervisedServer(Server):
 
 
 def main() -> None:
-    """Serve on the bound socket given by file descriptor number, with the settings given as JSON."""
+    """Serve on the bound socket given by file descriptor number, with the settings given as JSON on standard input."""
     listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
-    settings = Settings.model_validate_json(sys.argv[3])
+    settings = Settings.model_validate_json(sys.stdin.read())
     configure_logging(settings.log_format)
     SupervisedServer(settings, control).run(sockets=[listener])
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-import subprocess
 import sys
+from typing import BinaryIO
 
 from service.settings import Settings
 
@@ -80,12 +81,13 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         descriptors = (self._listener.fileno(), theirs.fileno())
         with ours:
-            with theirs:
+            with theirs, _memory_file(self._settings.model_dump_json()) as settings:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "service.supervised"),
-                    *(*map(str, descriptors), self._settings.model_dump_json()),
+                    *map(str, descriptors),
                     pass_fds=descriptors,
-                    stdin=subprocess.DEVNULL,
+                    # Not an argument, which other users of the machine can read and which has a limit.
+                    stdin=settings,
                     # Ctrl-C in a terminal is for the parent alone, which passes it on.
                     start_new_session=True,
                 )
@@ -119,6 +121,13 @@ def supervise(settings: Settings) -> int:
         return 1
     logger.info("%d processes will listen on %s port %d", settings.processes, *listener.getsockname()[:2])
     return asyncio.run(Supervisor(settings, listener).run())
+
+
+def _memory_file(text: str) -> BinaryIO:
+    file = os.fdopen(os.memfd_create("settings", os.MFD_CLOEXEC), "w+b")
+    file.write(text.encode())
+    file.seek(0)
+    return file
 
 
 def _bind(host: str, port: int) -> socket.socket:
