@@ -9,16 +9,21 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
+from starlette.middleware.cors import CORSMiddleware
 
 from service.api import classify, health, models, page, segment
-from service.api.access import Access
+from service.api.access import REQUEST_ID, Access
+from service.api.authentication import Authentication
 from service.api.draining import CloseWhileDraining
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
 from service.api.v2.routes import include_inference_protocol
+from service.api.v2.tensors import HEADER_LENGTH
 from service.errors import InternalError, ManifestError, RuntimeLoadError
 from service.heartbeat import Heartbeat
+from service.keyring import Keyring
 from service.machine import plan_threads
 from service.media.pool import DecodePool
 from service.metrics import Metrics
@@ -27,6 +32,11 @@ from service.repository.watching import watch
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+# What pages of the sites in `cors_origins` may send and read beyond what browsers let every page.
+CORS_METHODS = ("GET", "POST")
+CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", HEADER_LENGTH, REQUEST_ID)
+CORS_ANSWER_HEADERS = (HEADER_LENGTH, "Retry-After", "Server-Timing", "WWW-Authenticate", REQUEST_ID)
 
 
 def create_app(
@@ -61,15 +71,32 @@ def create_app(
         version=version("clipserve"),
         summary="Encoded clip or image in, labels or masks out.",
         lifespan=lifespan,
+        # For the button of /docs alone; what refuses is the middleware.
+        dependencies=[Security(HTTPBearer(auto_error=False))] if settings.api_keys else None,
     )
     for router in (classify.router, segment.router, models.router, health.router, page.router):
         app.include_router(router)
     include_inference_protocol(app)
-    install_problem_handlers(app, metrics)
+    _add_middleware(app, settings, metrics)
+    return app
 
+
+def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+    """Put around the routes what every request passes, the innermost first."""
+    if settings.api_keys:
+        app.add_middleware(Authentication, keyring=Keyring(settings.api_keys))
+    install_problem_handlers(app, metrics)
+    if settings.cors_origins:
+        # Outside of the two above: a preflight has no key, and a script may read the text of a refusal.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=CORS_METHODS,
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
     app.add_middleware(Access, metrics=metrics, log=settings.access_log)
     app.add_middleware(CloseWhileDraining)
-    return app
 
 
 def _build_state(settings: Settings, metrics: Metrics) -> ServerState:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from service.configuration import ConfigurationError
 from service.doctor import DoctorCommand
+from service.key_command import KeyCommand
 from service.logs import configure_logging
 from service.options import add_setting_options, chosen_configuration
 from service.server import run_server
@@ -59,7 +60,7 @@ class ServeCommand:
 
 def _commands() -> dict[str, Command]:
     """Return all verbs by name. Importing a verb is cheap; what it needs is imported when it runs."""
-    commands: dict[str, Command] = {"serve": ServeCommand(), "doctor": DoctorCommand()}
+    commands: dict[str, Command] = {"serve": ServeCommand(), "doctor": DoctorCommand(), "key": KeyCommand()}
     for entry in entry_points(group=COMMAND_GROUP):
         commands[entry.name] = entry.load()()
     return commands

@@ -20,7 +20,7 @@ Source = Literal["option", "environment", "file", "default"]
 
 CONFIG_VARIABLE = "CLIPSERVE_CONFIG"
 # What is never shown, be it right or wrong: somebody may have written the secret itself where its digest belongs.
-SECRET = frozenset[str]()
+SECRET = frozenset({"api_keys"})
 
 
 class ConfigurationError(Exception):

@@ -1,4 +1,4 @@
-"""The request that is being worked on: its id, and where its time went. Tasks started for a request see it too."""
+"""The request that is being worked on: its id, whose it is, and where its time went. Its tasks see it too."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ class RequestContext:
 
     Attributes:
         id: Given by the client, or made up; answers and log lines repeat it.
+        key: Name of the key that it came with.
         stages: Seconds by stage, filled in when the work is done.
     """
 
     id: str = field(default_factory=lambda: uuid4().hex)
+    key: str | None = None
     stages: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What every line of the log about it says."""
+        return {"request_id": self.id} | ({} if self.key is None else {"key": self.key})
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)

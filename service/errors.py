@@ -5,7 +5,8 @@ ServiceError
 |-- BadParameterError         400  a query parameter or the form is wrong
 |-- WrongTaskError            400  the model answers another question
 |-- LoadFailedError           400  what was to be loaded cannot be
-|-- ForbiddenError            403  not for whoever asks
+|-- UnauthorizedError         401  no key, or none that the server knows
+|-- ForbiddenError            403  not with this key
 |-- UnknownModelError         404  no such model, or not in that version
 |-- UploadStalledError        408  the rest of the body does not come
 |-- PayloadTooLargeError      413  the body is over the limit
@@ -14,6 +15,7 @@ ServiceError
 |   `-- MediaLimitError       422  sound, but over a decode limit
 |-- QueueFullError            429  shed; try again later
 |   `-- OverloadedError       429  there is room, but not the time to do it
+|-- RateLimitedError          429  this key asks too often
 |-- HeaderTooLargeError       431  the request line and headers are over the limit
 |-- UnsupportedError          501  it cannot be done the way the server is set up
 |-- NotReadyError             503  starting or draining
@@ -66,8 +68,14 @@ class WrongTaskError(ServiceError):
     status, code, title = 400, "wrong_task", "Wrong task"
 
 
+class UnauthorizedError(ServiceError):
+    """No key came with the request, or none that the server knows."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
 class ForbiddenError(ServiceError):
-    """Not for whoever asks."""
+    """The request needs another key than the one it came with."""
 
     status, code, title = 403, "forbidden", "Forbidden"
 
@@ -124,6 +132,12 @@ class OverloadedError(QueueFullError):
     """What is waiting already takes longer than the request may."""
 
     code = "overloaded"
+
+
+class RateLimitedError(ServiceError):
+    """The request's key has asked more often than it may."""
+
+    status, code, title = 429, "rate_limited", "Too many requests"
 
 
 class HeaderTooLargeError(ServiceError):

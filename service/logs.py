@@ -1,4 +1,4 @@
-"""How log lines look: text for people or JSON for programs, with the id of the request that they belong to."""
+"""How log lines look: text for people or JSON for programs, with what is known of the request that they belong to."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any, Literal
 from service.context import current_request
 
 LogFormat = Literal["text", "json"]
-TEXT = "%(asctime)s %(levelname)s [%(process)d] %(request_id)s %(name)s: %(message)s"
+TEXT = "%(asctime)s %(levelname)s [%(process)d] %(about)s %(name)s: %(message)s"
 
 
 class _AddRequest(logging.Filter):
-    """Gives every line the id of the request; "-" outside of any."""
+    """Gives every line the id of the request ("-" outside of any) and what else is known of it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         request = current_request()
-        record.request_id = request.id if request else "-"
+        fields = request.log_fields if request else {"request_id": "-"}
+        own_id, *others = fields.items()
+        record.request = fields
+        record.about = " ".join([own_id[1], *(f"{name}={value}" for name, value in others)])
         return True
 
 
@@ -31,7 +34,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "process": record.process,
             "logger": record.name,
-            "request_id": getattr(record, "request_id", "-"),
+            **getattr(record, "request", {}),
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }

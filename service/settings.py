@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.logs import LogFormat
@@ -55,6 +57,62 @@ class ModelSettings(BaseModel):
     instances: int | None = Field(default=None, gt=0)
 
 
+class ApiKey(BaseModel):
+    """A key that a client may show, kept as its digest: who reads the configuration cannot use it.
+
+    Keys are 256 random bits (service.key_command), so there is nothing to guess, and one round of SHA-256 keeps them as
+    well as a slow hash would; a slow one, made for passwords, would cost every request its time.
+
+    Attributes:
+        name: What the log calls the client.
+        sha256: Of the key as the client sends it, hexadecimal.
+        admin: Whether the key may change what is served.
+        requests_per_second: How many requests it may make in the long run; None: any number.
+        burst: How many it may make at once after a pause; None: what one second allows, at least one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
+    admin: bool = False
+    requests_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    burst: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _has_rate_with_burst(self) -> Self:
+        if self.burst is not None and self.requests_per_second is None:
+            raise ValueError(f"burst={self.burst} says nothing without requests_per_second: give both")
+        return self
+
+
+def _distinct_keys(keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+    _check_distinct("name", [key.name for key in keys])
+    _check_distinct("sha256", [key.sha256 for key in keys])
+    return keys
+
+
+def _check_distinct(what: str, values: Sequence[Hashable]) -> None:
+    if len(set(values)) < len(values):
+        raise ValueError(f"two keys have the same {what}: each key needs its own")
+
+
+# As browsers write it: no path, not even a slash, and no capital letters.
+_ORIGIN = re.compile(r"\*|https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
+
+
+def _origin(text: str) -> str:
+    if not _ORIGIN.fullmatch(text):
+        raise ValueError(
+            "not an origin: write it as a browser does, https://app.example or http://127.0.0.1:3000, or *"
+        )
+    return text
+
+
+ApiKeys = Annotated[tuple[ApiKey, ...], AfterValidator(_distinct_keys)]
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
 class Settings(BaseSettings):
     """Every setting has a default that is safe on a small machine."""
 
@@ -91,6 +149,14 @@ class Settings(BaseSettings):
 
     log_format: LogFormat = Field(default="text", description="lines of the log: text or json")
     access_log: bool = Field(default=False, description="whether every answer gets a line in the log")
+
+    api_keys: Annotated[ApiKeys, NoDecode, BeforeValidator(_from_json)] = Field(
+        default=(),
+        description="keys that clients may show, as JSON; anybody may ask, and nobody administer, when empty",
+    )
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_from_json)] = Field(
+        default=(), description='sites whose pages may call the server, as JSON (["https://app.example"])'
+    )
 
     max_body_bytes: int = Field(default=512 * MEBIBYTE, gt=0, description="largest upload")
     max_json_bytes: int = Field(

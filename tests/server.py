@@ -11,8 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import httpx
+from fastapi import FastAPI
+
+from service.server import Server
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,6 +73,23 @@ def serving(folder: Path, **settings: object) -> Iterator[RunningServer]:
     finally:
         if process.poll() is None:
             server.terminate()
+
+
+@contextmanager
+def running(app: FastAPI, settings: Settings) -> Iterator[str]:
+    """Run an application that a test has changed within this process, and yield its address."""
+    port = free_port()
+    server = Server(app, settings.model_copy(update={"port": port, "drain_delay": 0}))
+    thread = Thread(target=server.run)
+    thread.start()
+    try:
+        while not (server.started and app.state.server.ready):
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 def wait_until_ready(server: RunningServer, seconds: float = 120) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -10,14 +11,24 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
 
 from service.context import request_id
-from service.errors import BadParameterError, InternalError, ServiceError, UploadStalledError, WorkerLostError
+from service.errors import (
+    BadParameterError,
+    InternalError,
+    ServiceError,
+    UnauthorizedError,
+    UploadStalledError,
+    WorkerLostError,
+)
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+# What RFC 9110 wants to stand beside a 401: how to authenticate.
+CHALLENGE = 'Bearer realm="clipserve"'
 MEDIA_TYPE = "application/problem+json"
 PROTOCOL_PREFIX = "/v2"
 # Nobody reads this answer; the number, nginx's, is for the logs.
@@ -54,6 +65,8 @@ def _service_answer(request: Request, error: ServiceError) -> JSONResponse:
     if isinstance(error, UploadStalledError):
         # The rest of the body may still come; nobody will read it.
         headers["Connection"] = "close"
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = CHALLENGE
     return _answer(request, error.code, error.title, error.status, detail, headers)
 
 
@@ -82,7 +95,10 @@ def problem_body(code: str, title: str, status: int, detail: str) -> Problem:
 
 
 def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
-    """Make every error of `app` an answer of the form that its path asks for, and count the refused requests."""
+    """Make every error of `app` an answer of the form that its path asks for, and count the refused requests.
+
+    Errors of what is added to `app` as middleware afterwards are not among them.
+    """
 
     async def on_service_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServiceError)
@@ -109,17 +125,20 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_anything_else(request: Request, error: Exception) -> JSONResponse:
         metrics.rejected.labels(InternalError.code).inc()
-        # This answer is made outside of all middleware, which counts and marks the others.
-        metrics.requests.labels(getattr(request.scope.get("route"), "path", "unknown"), "500").inc()
-        headers = {"X-Request-Id": request_id()}
-        return _answer(request, InternalError.code, InternalError.title, InternalError.status, _hidden(error), headers)
+        return _answer(request, InternalError.code, InternalError.title, InternalError.status, _hidden(error), {})
 
     async def on_client_gone(_request: Request, _error: Exception) -> Response:
         metrics.rejected.labels("client_gone").inc()
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
-    app.add_exception_handler(ClientDisconnect, on_client_gone)
-    app.add_exception_handler(ServiceError, on_service_error)
-    app.add_exception_handler(RequestValidationError, on_bad_parameters)
-    app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_exception_handler(Exception, on_anything_else)
+    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+        ClientDisconnect: on_client_gone,
+        ServiceError: on_service_error,
+        RequestValidationError: on_bad_parameters,
+        HTTPException: on_http_exception,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+    # For the errors of middleware, and for what nobody expects: the framework would answer that outside of all
+    # middleware, where nothing counts it or adds headers.
+    app.add_middleware(ExceptionMiddleware, handlers={**handlers, Exception: on_anything_else})

@@ -6,6 +6,8 @@ const TOP_K = 5;
 // One mask a second is what the server makes of a video unless told otherwise, and it takes a limited number of them.
 const SEGMENTED_SECONDS = 60;
 const RETRY_MILLISECONDS = 2000;
+const UNAUTHORIZED = 401;
+const KEY = "clipserve.key";
 const TIMING_PARTS = ["receive", "decode", "queue", "inference"];
 
 const byId = (id) => document.getElementById(id);
@@ -41,14 +43,53 @@ function fileSize(bytes) {
   return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
+// ---------------------------------------------------------------------------------------------------------------- key
+
+// Kept for this tab alone, until it is closed.
+const storedKey = () => sessionStorage.getItem(KEY);
+
+// As fetch, with the key if there is one.
+async function request(path, options = {}) {
+  const key = storedKey();
+  const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === UNAUTHORIZED) askForKey(key);
+  return response;
+}
+
+function askForKey(refusedKey) {
+  // Another request may have met the same refusal, and the person have typed a new key since.
+  if (storedKey() !== refusedKey) return;
+  const form = byId("key-form");
+  byId("key-note").textContent =
+    refusedKey === null ? "This server wants a key." : "The server does not know this key.";
+  if (!form.hidden) return;
+  form.hidden = false;
+  byId("key").focus();
+}
+
+function useKey(key) {
+  sessionStorage.setItem(KEY, key);
+  byId("key-form").hidden = true;
+  if (models.length === 0) wakeUp();
+  else if (chosenFile !== null) ask();
+}
+
 // ------------------------------------------------------------------------------------------------------------- models
+
+// Ends the pause before the list of models is asked for again.
+let wakeUp = () => {};
 
 async function loadModels() {
   for (;;) {
     const waitingFor = await tryToLoadModels();
     if (waitingFor === null) break;
     byId("model-facts").textContent = waitingFor;
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MILLISECONDS));
+    await new Promise((resolve) => {
+      wakeUp = resolve;
+      // Asking again with the same key, or none, would change nothing.
+      if (byId("key-form").hidden) setTimeout(resolve, RETRY_MILLISECONDS);
+    });
   }
   // A file may have been chosen while the server was starting.
   if (chosenFile !== null) ask();
@@ -58,9 +99,9 @@ async function loadModels() {
 async function tryToLoadModels() {
   try {
     // The list is whole only once the server is ready: models appear in it one by one.
-    const ready = await fetch("readyz");
+    const ready = await request("readyz");
     if (!ready.ok) return describeProblem(await readProblem(ready));
-    const answer = await fetch("v1/models");
+    const answer = await request("v1/models");
     if (!answer.ok) return describeProblem(await readProblem(answer));
     models = (await answer.json()).models;
   } catch {
@@ -136,7 +177,7 @@ async function post(path, file, signal, read) {
   const form = new FormData();
   form.append("file", file);
   try {
-    const response = await fetch(path, { method: "POST", body: form, signal });
+    const response = await request(path, { method: "POST", body: form, signal });
     return response.ok ? { answer: await read(response) } : { problem: await readProblem(response) };
   } catch {
     const detail =
@@ -370,6 +411,12 @@ byId("file").addEventListener("change", (event) => {
   choose(file);
   // The same file may be chosen again: it can have changed, or the person wants another run.
   event.target.value = "";
+});
+
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey(byId("key").value.trim());
+  byId("key").value = "";
 });
 
 byId("model").addEventListener("change", () => {

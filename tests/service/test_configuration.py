@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.server import ROOT
+from tests.keys import bearer, entry, setting
+from tests.server import ROOT, serving
 
 
 def clipserve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -75,6 +77,11 @@ def test_option_names_another_file_than_the_environment(tmp_path: Path) -> None:
         ("port = 70000\nmax_views = 'many'", ["port=70000", "65535", "max_views='many'", "integer"]),
         ("[models.m]\nmax_batch = 4", ["models.m.max_batch=4", "not permitted"]),
         ("max_views =", ["not TOML", "Invalid value"]),
+        ("cors_origins = ['https://a.example/']", ["cors_origins.0='https://a.example/'", "not an origin"]),
+        ("[[api_keys]]\nname = 'a'", ["api_keys.0.sha256", "required"]),
+        ("[[api_keys]]\nname = 'a'\nsha256 = 'the key itself'", ["api_keys.0.sha256=(hidden)", "pattern"]),
+        (f"[[api_keys]]\nname = 'a'\nsha256 = '{'0' * 64}'\nburst = 2", ["requests_per_second"]),
+        (f"[[api_keys]]\nname = 'a'\nsha256 = '{'0' * 64}'\n" * 2, ["same name"]),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, complaints: list[str]) -> None:
@@ -82,6 +89,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, complaints:
     run = clipserve("serve", "--config", str(file))
     assert run.returncode == 2
     assert "Traceback" not in run.stderr
+    assert "the key itself" not in run.stderr
     for complaint in [str(file), *complaints]:
         assert complaint in run.stderr
 
@@ -93,7 +101,51 @@ def test_file_that_cannot_be_read_is_named(file: str) -> None:
 
 
 def test_wrong_value_in_environment_or_option_says_so() -> None:
-    run = clipserve("serve", "--max-views", "none", CLIPSERVE_PORT="70000")
+    run = clipserve("serve", "--max-views", "none", CLIPSERVE_PORT="70000", CLIPSERVE_API_KEYS='[{"name": "s3cret')
     assert run.returncode == 2
     assert "environment: port='70000'" in run.stderr
+    assert "environment: api_keys=(hidden)" in run.stderr
     assert "option: max_views='none'" in run.stderr
+    assert "s3cret" not in run.stderr
+
+
+def test_doctor_does_not_show_keys() -> None:
+    key = entry("camera-7", "a key")
+    run = clipserve("doctor", CLIPSERVE_API_KEYS=setting(key))
+    assert finding(run, "api_keys") == "1 (hidden) (environment)"
+    assert key["sha256"] not in run.stdout + run.stderr
+
+
+def test_new_key_works_in_every_process_with_the_lines_that_were_printed(tmp_path: Path) -> None:
+    made = clipserve("key", "camera-7", "--requests-per-second", "1000")
+    again = clipserve("key", "camera-7")
+    assert (made.returncode, again.returncode) == (0, 0)
+    key, another = (run.stderr.splitlines()[0] for run in (made, again))
+    # 256 bits take 43 letters of 6 bits.
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", key)
+    assert key != another
+    assert key not in made.stdout
+    file = write(tmp_path, "max_body_bytes = 1000\n" + made.stdout)
+    with serving(tmp_path, config=file, processes=2, decode_workers=1) as server:
+        commands = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        assert not any(b"sha256" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in commands)
+        for _ in range(8):
+            # A connection each, which any of the processes takes.
+            assert httpx.get(f"{server.url}/v1/models", headers=bearer(key)).status_code == 200
+            assert httpx.get(f"{server.url}/v1/models", headers=bearer(another)).status_code == 401
+            large = httpx.post(f"{server.url}/v1/classify", content=b"x" * 1001, headers=bearer(key))
+            assert large.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["a b"], "name"),
+        (["a", "--burst", "3"], "requests_per_second"),
+        (["a", "--requests-per-second", "0"], "greater"),
+    ],
+)
+def test_key_that_could_not_be_configured_is_not_made(arguments: list[str], complaint: str) -> None:
+    run = clipserve("key", *arguments)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert complaint in run.stderr

@@ -25,6 +25,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from demo.clips import encode_frames, encode_picture, generate_clip, h264
 from demo.shapes import LABELS, render_picture
 from tests import segmenter
+from tests.keys import entry, setting
 from tests.media import encode
 from tests.segmenter import CLASSIFIER, COLOURS, PALETTE, quarters
 from tests.server import RunningServer, serving
@@ -497,6 +498,54 @@ def test_fits_a_narrow_screen(page: Page, tmp_path: Path, model: str) -> None:
         assert page.browser.execute_script("return document.documentElement.scrollWidth") == 360
     finally:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server that wants a key."""
+    keys = setting(entry("person", "the-key"))
+    with serving(tmp_path_factory.mktemp("closed"), api_keys=keys, decode_workers=1) as running:
+        yield running
+
+
+def test_key_is_asked_for_sent_and_kept_for_the_tab_alone(chrome: Chrome, closed: RunningServer) -> None:
+    page = Page(chrome, closed)
+    page.complaints()
+    chrome.get(f"{closed.url}/")
+    page.wait_for("key-form")
+    assert page.text("key-note") == "This server wants a key."
+    assert not page.find("model").is_enabled()
+
+    page.find("key").send_keys("guessed" + Keys.ENTER)
+    WebDriverWait(chrome, SECONDS).until(lambda _: page.text("key-note") == "The server does not know this key.")
+    assert not page.find("model").is_enabled()
+
+    page.find("key").send_keys("the-key" + Keys.ENTER)
+    WebDriverWait(chrome, SECONDS).until(lambda _: page.find("model").is_enabled())
+    assert not page.find("key-form").is_displayed()
+    assert page.find("key").get_property("value") == ""
+    page.drop("clip.mp4", "video/mp4", MP4)
+    page.wait_for("result")
+
+    # A reload keeps the key; nothing that outlives the tab has it.
+    chrome.refresh()
+    WebDriverWait(chrome, SECONDS).until(lambda _: page.find("model").is_enabled())
+    assert not page.find("key-form").is_displayed()
+    assert chrome.execute_script("return [localStorage.length, document.cookie, location.href]") == [
+        0,
+        "",
+        f"{closed.url}/",
+    ]
+    # The browser reports every answer over 400; nothing else may be there.
+    assert [complaint for complaint in page.complaints() if "status of 401" not in complaint] == []
+
+    # A key that is taken back while the page is open.
+    chrome.execute_script("sessionStorage.setItem('clipserve.key', 'gone')")
+    page.drop("clip.mp4", "video/mp4", MP4)
+    page.wait_for("key-form")
+    assert page.text("problem-title") == "Unauthorized"
+    page.find("key").send_keys("the-key" + Keys.ENTER)
+    page.wait_for("result")
 
 
 @pytest.mark.parametrize(
