@@ -11,6 +11,8 @@ from typing import Any
 
 from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api import classify, health, models, page, segment
@@ -19,6 +21,7 @@ from service.api.authentication import Authentication
 from service.api.draining import CloseWhileDraining
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
+from service.api.tracing import Tracing, is_untraced
 from service.api.v2.routes import include_inference_protocol
 from service.api.v2.tensors import HEADER_LENGTH
 from service.errors import InternalError, ManifestError, RuntimeLoadError
@@ -30,6 +33,7 @@ from service.metrics import Metrics
 from service.repository.registry import Repository
 from service.repository.watching import watch
 from service.settings import Settings
+from service.tracing import NAME, open_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ def create_app(
         load_first: Load before the server listens, not beside it; a failure is then one of the application's start.
     """
     metrics = Metrics()
+    tracing = open_tracing() if settings.tracing else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -65,23 +70,39 @@ def create_app(
         yield
         heartbeat.stop()
         await _shut_down(state, loading, watching)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.shutdown)
 
     app = FastAPI(
         title="clipserve",
         version=version("clipserve"),
         summary="Encoded clip or image in, labels or masks out.",
         lifespan=lifespan,
+        telemetry=_telemetry(tracing),
         # For the button of /docs alone; what refuses is the middleware.
         dependencies=[Security(HTTPBearer(auto_error=False))] if settings.api_keys else None,
     )
     for router in (classify.router, segment.router, models.router, health.router, page.router):
         app.include_router(router)
     include_inference_protocol(app)
-    _add_middleware(app, settings, metrics)
+    _add_middleware(app, settings, metrics, tracing)
     return app
 
 
-def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+def _telemetry(tracing: TracerProvider | None) -> TelemetryConfig:
+    """Return what the framework itself is to measure: the span of each request, if anything."""
+    return {
+        "tracing": tracing is not None,
+        "tracer_provider": tracing,
+        "exclude": is_untraced,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "auto_configure": False,
+    }
+
+
+def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, tracing: TracerProvider | None) -> None:
     """Put around the routes what every request passes, the innermost first."""
     if settings.api_keys:
         app.add_middleware(Authentication, keyring=Keyring(settings.api_keys))
@@ -95,6 +116,8 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_ANSWER_HEADERS,
         )
+    if tracing is not None:
+        app.add_middleware(Tracing, tracer=tracing.get_tracer(NAME, version(NAME)))
     app.add_middleware(Access, metrics=metrics, log=settings.access_log)
     app.add_middleware(CloseWhileDraining)
 

@@ -1,10 +1,29 @@
-"""The request that is being worked on: its id, whose it is, and where its time went. Its tasks see it too."""
+"""The request that is being worked on: its id, whose it is, and where its time goes. Its tasks see it too."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from time import perf_counter
 from uuid import uuid4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the work on a request.
+
+    Attributes:
+        name: receive, queue, decode, infer or answer. Waiting for a decode worker and for a batch are both "queue".
+        began, ended: perf_counter().
+        error: What ended it before it was done: a stable code, or the name of an exception.
+    """
+
+    name: str
+    began: float
+    ended: float
+    error: str | None = None
 
 
 @dataclass
@@ -14,17 +33,24 @@ class RequestContext:
     Attributes:
         id: Given by the client, or made up; answers and log lines repeat it.
         key: Name of the key that it came with.
+        trace_id: Of the trace that it belongs to, 32 hexadecimal digits.
         stages: Seconds by stage, filled in when the work is done.
+        history: What has been done so far, or was given up.
+        error: Stable code of the problem that it was answered with.
     """
 
     id: str = field(default_factory=lambda: uuid4().hex)
     key: str | None = None
+    trace_id: str | None = None
     stages: dict[str, float] = field(default_factory=dict)
+    history: list[Stage] = field(default_factory=list)
+    error: str | None = None
 
     @property
     def log_fields(self) -> dict[str, str]:
         """What every line of the log about it says."""
-        return {"request_id": self.id} | ({} if self.key is None else {"key": self.key})
+        fields = {"request_id": self.id, "key": self.key, "trace_id": self.trace_id}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
@@ -43,3 +69,22 @@ def current_request() -> RequestContext | None:
 def request_id() -> str:
     """Return the id of the request that the running task works on; a new one outside of any."""
     return (current_request() or RequestContext()).id
+
+
+def record_stage(name: str, began: float, ended: float, error: BaseException | None = None) -> None:
+    """Add a part of the work to the history of the request that the running task works on, if there is one."""
+    if request := current_request():
+        reason = None if error is None else getattr(error, "code", type(error).__name__)
+        request.history.append(Stage(name, began, ended, reason))
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Record the block as a part of the work, whether it is done or fails."""
+    began = perf_counter()
+    try:
+        yield
+    except BaseException as error:
+        record_stage(name, began, perf_counter(), error)
+        raise
+    record_stage(name, began, perf_counter())

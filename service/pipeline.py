@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching import Batcher, ViewOutput
-from service.context import current_request
+from service.context import current_request, record_stage, stage
 from service.errors import BadParameterError
 from service.manifest import ClassifierManifest, SegmenterManifest
 from service.media.pool import Decoded, DecodePool, ResultT
@@ -127,6 +129,19 @@ class _Clock:
     decoded: float = 0.0
     queued: float = 0.0
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Record the block, which has batches run and sets `queued`: first it waited, then it ran."""
+        try:
+            yield
+        except BaseException as error:
+            # Whether it still waited is known to the batcher alone.
+            record_stage("infer", self.decoded, perf_counter(), error)
+            raise
+        started = self.decoded + self.queued
+        record_stage("queue", self.decoded, started)
+        record_stage("infer", started, perf_counter())
+
     def timing(self) -> Timing:
         """Return the durations, the last stage ending now."""
         done = perf_counter()
@@ -180,14 +195,15 @@ class Pipeline:
         )
         spec = manifest.inputs[0]
         pixels = decoded.arrays[0]
-        outputs = await model.batcher.submit(
-            pixels.reshape(len(pixels), *(axis for axis in spec.shape if isinstance(axis, int))),
-            priority=options.priority,
-        )
-        logits = np.stack([output.output for output in outputs])
-        scores = combine_views(logits, manifest.views.combine, manifest.multi_label)
-        predictions = top_k(scores, model.artefact.labels, options.top_k)
-        clock.queued = min(output.queued for output in outputs)
+        with clock.running():
+            outputs = await model.batcher.submit(
+                pixels.reshape(len(pixels), *(axis for axis in spec.shape if isinstance(axis, int))),
+                priority=options.priority,
+            )
+            clock.queued = min(output.queued for output in outputs)
+            logits = np.stack([output.output for output in outputs])
+            scores = combine_views(logits, manifest.views.combine, manifest.multi_label)
+            predictions = top_k(scores, model.artefact.labels, options.top_k)
         timing, batch_size = clock.timing(), max(output.batch_size for output in outputs)
         views = decoded.result.views
         needed = len({frame for view in views for frame in view.frames})
@@ -228,12 +244,13 @@ class Pipeline:
                 f"{self._settings.max_windows}: ask for a smaller short_side"
             )
         outputs: list[ViewOutput] = []
-        # One picture after the other: the logits of all of them would be too much to hold.
-        masks = [
-            await _mask(model.batcher, picture, grid, manifest.num_classes, result, outputs, options.priority)
-            for picture in pictures
-        ]
-        clock.queued = outputs[0].queued
+        with clock.running():
+            # One picture after the other: the logits of all of them would be too much to hold.
+            masks = [
+                await _mask(model.batcher, picture, grid, manifest.num_classes, result, outputs, options.priority)
+                for picture in pictures
+            ]
+            clock.queued = outputs[0].queued
         timing, batch_size = clock.timing(), max(output.batch_size for output in outputs)
         self._count(manifest.name, timing, batch_size, windows, result.frames_decoded, len(result.frames))
         return Segmentation(masks, decoded.arrays[1] if options.originals else None, result, timing, batch_size)
@@ -251,8 +268,9 @@ class Pipeline:
         """
         received = perf_counter()
         clock = _Clock(began, received, acquired=received, decoded=received)
-        outputs = await model.batcher.submit(frames, output)
-        clock.queued = min(output.queued for output in outputs)
+        with clock.running():
+            outputs = await model.batcher.submit(frames, output)
+            clock.queued = min(output.queued for output in outputs)
         batch_size = max(output.batch_size for output in outputs)
         self._count_run(model.manifest.name, clock.timing(), batch_size, len(frames))
         return np.stack([output.output for output in outputs])
@@ -260,9 +278,11 @@ class Pipeline:
     async def _decode(
         self, upload: int, request: AnyRequest, result_type: type[ResultT], clock: _Clock, priority: Priority
     ) -> Decoded[ResultT]:
-        worker = await self._pool.acquire(priority)
+        with stage("queue"):
+            worker = await self._pool.acquire(priority)
         clock.acquired = perf_counter()
-        decoded = await self._pool.decode(worker, upload, request, result_type)
+        with stage("decode"):
+            decoded = await self._pool.decode(worker, upload, request, result_type)
         clock.decoded = perf_counter()
         return decoded
 

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from service.logs import LogFormat
 from service.manifest import PrecisionName
+from service.tracing import check_installed
 
 MEBIBYTE = 1 << 20
 
@@ -149,6 +150,9 @@ class Settings(BaseSettings):
 
     log_format: LogFormat = Field(default="text", description="lines of the log: text or json")
     access_log: bool = Field(default=False, description="whether every answer gets a line in the log")
+    tracing: Annotated[bool, AfterValidator(check_installed)] = Field(
+        default=False, description="whether requests are traced by OpenTelemetry; OTEL_* variables say where spans go"
+    )
 
     api_keys: Annotated[ApiKeys, NoDecode, BeforeValidator(_from_json)] = Field(
         default=(),

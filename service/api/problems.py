@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
 
-from service.context import request_id
+from service.context import current_request, request_id
 from service.errors import (
     BadParameterError,
     InternalError,
@@ -77,6 +77,8 @@ def _hidden(error: BaseException) -> str:
 
 
 def _answer(request: Request, code: str, title: str, status: int, detail: str, headers: dict[str, str]) -> JSONResponse:
+    if context := current_request():
+        context.error = code
     if f"{request.url.path}/".startswith(f"{PROTOCOL_PREFIX}/"):
         return JSONResponse({"error": detail}, status, headers)
     return JSONResponse(problem_body(code, title, status, detail).model_dump(), status, headers, MEDIA_TYPE)

@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
+from service.context import stage
 from service.errors import BadParameterError, PayloadTooLargeError, QueueFullError, UploadStalledError
 from service.media.formats import SNIFF_BYTES, sniff
 from service.rate import ServiceTime, retry_after
@@ -105,10 +106,11 @@ async def receive_upload(
     descriptor = open_upload()
     held = HeldBytes(max_bytes, memory)
     try:
-        sink = _sink(request, _RawSink(descriptor, held), max_bytes)
-        await receive_body(request, sink.write, idle_timeout)
-        sink.finish()
-        check_media(descriptor)
+        with stage("receive"):
+            sink = _sink(request, _RawSink(descriptor, held), max_bytes)
+            await receive_body(request, sink.write, idle_timeout)
+            sink.finish()
+            check_media(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -26,6 +26,7 @@ from service.api.v2.sinks import (
     write_base64,
 )
 from service.api.v2.tensors import HEADER_LENGTH
+from service.context import stage
 from service.errors import BadParameterError, PayloadTooLargeError, UnsupportedMediaError
 from service.settings import Settings
 
@@ -71,8 +72,10 @@ async def receive_call(
             held.take(len(chunk))
             body.write(chunk)
 
-        await receive_body(request, write, settings.upload_idle_timeout)
-        yield body.finish()
+        with stage("receive"):
+            await receive_body(request, write, settings.upload_idle_timeout)
+            received = body.finish()
+        yield received
     finally:
         clips.close()
         held.give_back()

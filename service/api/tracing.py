@@ -1,0 +1,53 @@
+"""Tie a request to its trace: the id into its log lines, its stages below the span that the framework has opened."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from opentelemetry.trace import Tracer, format_trace_id, get_current_span
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.context import Stage, current_request
+from service.tracing import add_stage_spans
+
+# Asked every few seconds by machines; their traces would bury the others.
+UNTRACED_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"})
+
+
+def is_untraced(scope: Scope) -> bool:
+    """Whether a request gets no span."""
+    return scope.get("path") in UNTRACED_PATHS
+
+
+class Tracing:
+    """ASGI middleware, inside of the one that begins the request's context and outside of what answers its errors.
+
+    Args:
+        app: What it wraps.
+        tracer: Makes the spans of the stages.
+    """
+
+    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+        self._app = app
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        span, request = get_current_span(), current_request()
+        if request is None or not span.get_span_context().is_valid:
+            await self._app(scope, receive, send)
+            return
+        request.trace_id = format_trace_id(span.get_span_context().trace_id)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and request.error is not None:
+                span.set_attribute("error.type", request.error)
+            if message["type"] == "http.response.body" and not message.get("more_body", False) and request.history:
+                # The server span ends with this message, and what is below it must not end later.
+                worked_until = max(stage.ended for stage in request.history)
+                request.history.append(Stage("answer", worked_until, perf_counter()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            add_stage_spans(self._tracer, span, request.history)
