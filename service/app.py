@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 # What pages of the sites in `cors_origins` may send and read beyond what browsers let every page.
 CORS_METHODS = ("GET", "POST")
-CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", HEADER_LENGTH, REQUEST_ID)
+CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "traceparent", "tracestate", HEADER_LENGTH, REQUEST_ID)
 CORS_ANSWER_HEADERS = (HEADER_LENGTH, "Retry-After", "Server-Timing", "WWW-Authenticate", REQUEST_ID)
 
 
