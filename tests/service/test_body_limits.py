@@ -10,10 +10,13 @@ from fastapi.routing import iter_route_contexts
 
 from service.app import create_app
 from service.settings import Settings
+from tests.keys import entry, setting
 from tests.server import RunningServer, serving
 
 METHODS_WITH_BODY = {"POST", "PUT", "PATCH"}
 LIMIT = 200_000
+# So that no path refuses for another reason.
+KEYS, AUTHORIZATION = setting(entry("boss", "the-key", admin=True)), "Authorization: Bearer the-key"
 CLASSIFIER, SEGMENTER = "uniformer_tiny_shapes", "uniformer_tiny_shapes_fpn"
 
 
@@ -32,7 +35,7 @@ def paths_with_body() -> list[tuple[str, str]]:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server that takes little."""
     folder = tmp_path_factory.mktemp("small")
-    with serving(folder, max_body_bytes=LIMIT, max_json_bytes=LIMIT, decode_workers=1) as server:
+    with serving(folder, max_body_bytes=LIMIT, max_json_bytes=LIMIT, decode_workers=1, api_keys=KEYS) as server:
         yield server
 
 
@@ -49,7 +52,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def test_endless_body_is_refused(small: RunningServer, method: str, path: str, header: str, sent: bytes) -> None:
     host, port = small.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=8) as connection:
-        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
+        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{AUTHORIZATION}\r\n{header}\r\n\r\n".encode())
         for _ in range(4 * LIMIT // 0x10000):
             connection.sendall(sent)
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")

@@ -11,18 +11,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import Depends
 from fastapi.routing import iter_route_contexts
 from tritonclient.http import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from service.api.admin import require_admin
 from service.app import create_app
 from service.settings import Settings
 from tests.keys import bearer, entry, setting
 from tests.server import RunningServer, running, serving
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
+CLASSIFIER = "uniformer_tiny_shapes"
 KEY, LIMITED, OTHER = "correct-horse", "battery", "staple"
 ORIGIN = "https://app.example"
 # The list of the documentation, not of the code.
@@ -209,22 +208,22 @@ PLAIN_ENTRY, ADMIN_ENTRY = entry("plain", KEY), entry("boss", ADMIN, admin=True)
         ((PLAIN_ENTRY,), {KEY: (403, "the server has none"), ADMIN: (401, "does not know")}),
         (
             (PLAIN_ENTRY, ADMIN_ENTRY),
-            {KEY: (403, "`plain` is no admin key"), None: (401, "wants a key"), ADMIN: (200, "done")},
+            {KEY: (403, "`plain` is no admin key"), None: (401, "wants a key"), ADMIN: (200, "")},
         ),
     ],
     ids=["no keys", "no admin key", "admin key"],
 )
 def test_only_an_admin_key_administers(
-    keys: tuple[dict[str, object], ...], outcomes: dict[str | None, tuple[int, str]]
+    tmp_path: Path, keys: tuple[dict[str, object], ...], outcomes: dict[str | None, tuple[int, str]]
 ) -> None:
-    settings = Settings.model_validate({"api_keys": keys, "decode_workers": 1})
-    app = create_app(settings)
-    app.post("/v1/anything", dependencies=[Depends(require_admin)])(lambda: "done")
-    with running(app, settings) as url:
+    with serving(tmp_path, api_keys=setting(*keys), decode_workers=1) as server:
         for shown, (status, text) in outcomes.items():
-            answer = httpx.post(f"{url}/v1/anything", headers=bearer(shown) if shown else {})
+            headers = bearer(shown) if shown else {}
+            answer = httpx.post(f"{server.url}/v2/repository/models/{CLASSIFIER}/unload", headers=headers)
             assert answer.status_code == status
             assert text in answer.text
+            models = httpx.get(f"{server.url}/v2/models", headers=bearer(KEY)).json()["models"]
+            assert (CLASSIFIER in models) == (status != 200)
 
 
 def test_failure_that_nobody_foresaw_is_counted_and_marked_like_every_answer() -> None:
