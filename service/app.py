@@ -130,6 +130,8 @@ def _build_state(settings: Settings, metrics: Metrics) -> ServerState:
         max_waiting=settings.max_waiting_uploads,
         memory_bytes=settings.decode_memory_bytes,
         timeout=settings.decode_timeout,
+        cpu_seconds=settings.decode_cpu_seconds,
+        sandbox=settings.sandbox,
     )
     return ServerState(settings, Repository(settings, metrics, threads), pool, metrics)
 
@@ -146,6 +148,7 @@ async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool
         on_failed_start()
         return False
     state.metrics.measure_queues(lambda: _queue_depths(state))
+    state.metrics.decode_sandboxed.set_function(lambda: state.pool.unfiltered is None)
     if state.phase == "starting":
         state.phase = "ready"
     names = ", ".join(f"{model.name}/{served.manifest.version}" for model in state.repository for served in model.alive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import platform
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from pathlib import Path
 import av
 
 from service.configuration import CONFIG_VARIABLE, Configuration, ConfigurationError, shown
-from service.errors import ManifestError, RuntimeLoadError
+from service.errors import InternalError, ManifestError, RuntimeLoadError
 from service.machine import available_cores, cpu_flags, cpu_model, cpu_quota, plan_threads
 from service.manifest import read_artefact
 from service.media.formats import ALL_FORMATS, ALLOWED_CODECS
+from service.media.pool import DecodePool
 from service.options import add_setting_options, chosen_configuration
 from service.repository.artefacts import Found, find_artefacts
 from service.repository.choice import check_names
@@ -89,7 +91,7 @@ def _examine(arguments: argparse.Namespace) -> Report:
     settings = configuration.settings
     _examine_machine(report, settings)
     _examine_runtimes(report, settings)
-    _examine_decoding(report)
+    _examine_decoding(report, settings)
     _examine_models(report, settings)
     _examine_settings(report, configuration)
     return report
@@ -146,7 +148,7 @@ def _installed(package: str) -> bool:
     return True
 
 
-def _examine_decoding(report: Report) -> None:
+def _examine_decoding(report: Report, settings: Settings) -> None:
     report.heading("Decoding")
     report.say("PyAV", f"{version('av')} with FFmpeg {av.ffmpeg_version_info}")
     decoders = [name for name in ALLOWED_CODECS if _has_decoder(name)]
@@ -158,6 +160,30 @@ def _examine_decoding(report: Report) -> None:
         report.complain(
             "missing", f"{', '.join(missing)}: this FFmpeg was built without; PyAV's own wheel has all (pip install av)"
         )
+    try:
+        unfiltered = asyncio.run(_unfiltered(settings))
+    except InternalError as error:
+        report.complain("sandbox", str(error))
+    else:
+        calls = "system calls filtered" if unfiltered is None else f"system calls are not filtered: {unfiltered}"
+        report.say("sandbox", f"resource limits, {calls}")
+
+
+async def _unfiltered(settings: Settings) -> str | None:
+    """Start a decode worker as the server does and return why its system calls are not filtered, or None."""
+    pool = DecodePool(
+        workers=1,
+        max_waiting=0,
+        memory_bytes=settings.decode_memory_bytes,
+        timeout=settings.decode_timeout,
+        cpu_seconds=settings.decode_cpu_seconds,
+        sandbox=settings.sandbox,
+    )
+    try:
+        await pool.start()
+        return pool.unfiltered
+    finally:
+        await pool.close()
 
 
 def _has_decoder(name: str) -> bool:

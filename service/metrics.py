@@ -114,6 +114,11 @@ class Metrics:
             ["model", "result"],
             registry=self._registry,
         )
+        self.decode_sandboxed = Gauge(
+            "clipserve_decode_sandboxed",
+            "1 if the system calls of all decode workers are filtered, 0 if not",
+            registry=self._registry,
+        )
 
     def _seconds(self, what: str, text: str) -> Histogram:
         return Histogram(

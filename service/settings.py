@@ -185,7 +185,14 @@ class Settings(BaseSettings):
         default=0, ge=0, description="decode processes of a server process; 0: one a core, shared by the processes"
     )
     decode_timeout: float = Field(default=15.0, gt=0, description="seconds that decoding one upload may take")
+    decode_cpu_seconds: int = Field(
+        default=10, gt=0, description="processor time that decoding one upload may take, whole seconds"
+    )
     decode_memory_bytes: int = Field(default=2048 * MEBIBYTE, gt=0, description="address space of a decode process")
+    sandbox: Literal["auto", "required"] = Field(
+        default="auto",
+        description="decode processes whose system calls cannot be filtered serve (auto) or stop the start (required)",
+    )
     max_waiting_uploads: int = Field(default=512, ge=0, description="uploads that may wait for a decode process")
     max_pixels: int = Field(default=50_000_000, gt=0, description="pixels of one frame")
     max_frames: int = Field(default=60_000, gt=0, description="frames in a video")

@@ -1,7 +1,8 @@
 """The server's side of decoding: a fixed number of worker processes, each given one upload at a time.
 
 Hostile media can crash FFmpeg, stall it or make it eat memory. Here that costs the one request whose upload did it: a
-worker that dies or overruns its time is replaced, and the next request gets a fresh one.
+worker that dies or overruns its time is replaced, and the next request gets a fresh one. A worker that has been taken
+over finds itself in a sandbox (service/media/sandbox.py): it can spoil the answers it gives, and no more.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import fcntl
 import logging
 import mmap
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import time
 from bisect import insort
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +39,15 @@ from service.errors import (
     UnsupportedMediaError,
     WorkerLostError,
 )
-from service.media.types import AnyRequest, DecodeFailure, DecodeResult, PictureResult
-from service.media.worker import MAX_MESSAGE_BYTES, READY
+from service.media.types import (
+    ANY_ANSWER,
+    MAX_MESSAGE_BYTES,
+    AnyRequest,
+    DecodeFailure,
+    DecodeResult,
+    PictureResult,
+    WorkerReady,
+)
 from service.priority import Priority, place_in_line
 from service.rate import ServiceTime, retry_after
 
@@ -48,12 +58,13 @@ ResultT = TypeVar("ResultT", DecodeResult, PictureResult)
 
 START_SECONDS = 60.0
 ABANDONED_SECONDS = 0.2
-MAX_ARRAYS = 2
 _ERRORS: dict[str, type[ServiceError]] = {
     error.code: error for error in (BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError)
 }
 # Signals that a process raises against itself by what it does, as opposed to being stopped by somebody.
 _CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+# What Python and the dynamic linker go by. The rest of the server's environment may hold secrets.
+_ENVIRONMENT = ("HOME", "PATH", "LANG", "LC_", "LD_", "PYTHON")
 
 
 @dataclass(frozen=True)
@@ -71,33 +82,37 @@ class Decoded(Generic[ResultT]):
 
 
 class _Worker:
-    """One worker process and the socket to it."""
+    """One worker process and the socket to it.
+
+    Attributes:
+        process: The process.
+        connection: The socket.
+        unfiltered: Why the process's system calls are not filtered; None if they are.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
         self.process = process
         self.connection = connection
+        self.unfiltered: str | None = None
 
     @classmethod
-    async def start(cls, memory_bytes: int) -> _Worker:
-        """Start a worker and wait until it takes requests."""
+    async def start(cls, module: str, memory_bytes: int) -> _Worker:
+        """Start a worker, the program `module`, and wait until it takes requests."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-m", "service.media.worker", str(theirs.fileno()), str(memory_bytes)]
-            # One thread for each numerical library: the parallelism is the number of workers.
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            command = [sys.executable, "-m", module, str(theirs.fileno()), str(memory_bytes)]
             process = await asyncio.to_thread(
-                subprocess.Popen, command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
+                subprocess.Popen, command, pass_fds=[theirs.fileno()], env=_environment(), stdin=subprocess.DEVNULL
             )
         ours.setblocking(False)
         worker = cls(process, ours)
         try:
             async with asyncio.timeout(START_SECONDS):
-                message, _ = await worker.receive()
-        except TimeoutError:
-            message = b""
-        if message != READY:
+                ready = WorkerReady.model_validate_json(await worker.receive())
+        except (TimeoutError, ValidationError) as error:
             worker.kill()
-            raise InternalError(f"a decode worker did not start (exit status {process.poll()})")
+            raise InternalError(f"a decode worker did not start (exit status {process.returncode})") from error
+        worker.unfiltered = ready.unfiltered
         return worker
 
     @property
@@ -105,50 +120,65 @@ class _Worker:
         """Whether the process runs."""
         return self.process.poll() is None
 
-    async def receive(self) -> tuple[bytes, list[int]]:
-        """Wait for the next packet and the descriptors on it; an empty packet means that the worker is gone."""
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            if not readable.done():
-                readable.set_result(None)
-
-        loop.add_reader(self.connection, wake)
+    async def receive(self) -> bytes:
+        """Wait for the next packet; an empty one means that the worker is gone."""
         try:
-            await readable
-        finally:
-            loop.remove_reader(self.connection)
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self.connection, MAX_MESSAGE_BYTES, MAX_ARRAYS)
+            return await asyncio.get_running_loop().sock_recv(self.connection, MAX_MESSAGE_BYTES)
         except ConnectionError:
-            return b"", []
-        return message, descriptors
+            return b""
 
-    async def decode(self, upload: int, request: AnyRequest, result_type: type[ResultT]) -> Decoded[ResultT]:
-        """Have the upload in file descriptor `upload` decoded.
+    async def decode(
+        self, upload: int, request: AnyRequest, result_type: type[ResultT], cpu_seconds: int
+    ) -> Decoded[ResultT]:
+        """Have the upload in file descriptor `upload` decoded, in `cpu_seconds` of processor time at most.
 
         Raises:
             ServiceError: The worker's verdict, or that the worker was lost.
         """
+        arrays = [_memory_file(size) for size in request.array_bytes]
         try:
-            socket.send_fds(self.connection, [request.model_dump_json().encode()], [upload])
-            message, descriptors = await self.receive()
-        except ConnectionError:
-            message, descriptors = b"", []
-        if not message:
-            raise await asyncio.to_thread(self._cause_of_death)
-        try:
-            return _read_reply(message, descriptors, result_type)
+            message = await self._ask(upload, request, arrays, cpu_seconds)
+            if not message:
+                raise await asyncio.to_thread(self._cause_of_death, cpu_seconds)
+            return _read_reply(message, arrays, result_type)
         finally:
-            for descriptor in descriptors:
+            for descriptor in arrays:
                 os.close(descriptor)
 
-    def _cause_of_death(self) -> ServiceError:
+    async def _ask(self, upload: int, request: AnyRequest, arrays: list[int], cpu_seconds: int) -> bytes:
+        # The number of a process that has ended may be another's by now.
+        if not self.alive:
+            return b""
+        self._limit_processor_time(cpu_seconds)
+        try:
+            socket.send_fds(self.connection, [request.model_dump_json().encode()], [upload, *arrays])
+        except ConnectionError:
+            return b""
+        return await self.receive()
+
+    def _limit_processor_time(self, seconds: int) -> None:
+        """Let the process be ended after so many seconds, or up to one more: the limit counts whole ones.
+
+        Set from here, because a worker that was taken over would raise its own.
+        """
+        pid = self.process.pid
+        # The clock that the limit goes by, since the process began: CPUCLOCK_PROF of <linux/posix-timers.h>.
+        used = time.clock_gettime(~pid << 3)
+        _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
+        resource.prlimit(pid, resource.RLIMIT_CPU, (ceil(used) + seconds, hard))
+
+    def _cause_of_death(self, cpu_seconds: int) -> ServiceError:
         try:
             status = self.process.wait(1.0)
         except subprocess.TimeoutExpired:
             raise InternalError("a decode worker closed its socket and went on running") from None
+        if -status == signal.SIGXCPU:
+            return MediaLimitError(
+                f"decoding the upload takes more than {cpu_seconds} s of processor time: send a shorter or smaller one"
+            )
+        if -status == signal.SIGSYS:
+            logger.error("decode worker %d tried to leave its sandbox and was ended", self.process.pid)
+            return UndecodableMediaError("the upload made the decoder do what no decoder does: the file is hostile")
         if -status in _CRASH_SIGNALS:
             name = signal.Signals(-status).name
             logger.error("decode worker %d crashed with %s", self.process.pid, name)
@@ -167,27 +197,43 @@ class _Worker:
         self.connection.close()
 
 
-def _read_reply(message: bytes, descriptors: list[int], result_type: type[ResultT]) -> Decoded[ResultT]:
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
+    # One thread for each numerical library: the parallelism is the number of workers.
+    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _memory_file(size: int) -> int:
+    """Return the descriptor of a memory file that keeps its size; it takes up memory only where it is written to."""
+    descriptor = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
+    # A file that could shrink would let the worker crash the server by a bus error, one that could grow eat memory.
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return descriptor
+
+
+def _read_reply(message: bytes, arrays: list[int], result_type: type[ResultT]) -> Decoded[ResultT]:
     """Check a worker's answer before it is believed: the process that wrote it has handled hostile bytes."""
     try:
-        if not descriptors:
-            failure = DecodeFailure.model_validate_json(message)
-            raise _ERRORS.get(failure.code, InternalError)(failure.detail)
-        result = result_type.model_validate_json(message)
+        answer = ANY_ANSWER.validate_json(message)
     except ValidationError as error:
         raise InternalError(f"a decode worker sent an answer that makes no sense: {error}") from error
-    if len(descriptors) != len(result.shapes):
-        raise InternalError(f"a decode worker sent {len(descriptors)} arrays for shapes {result.shapes}")
-    return Decoded(result, tuple(map(_mapped, descriptors, result.shapes)))
+    if isinstance(answer, DecodeFailure):
+        if answer.trace is not None:
+            logger.error("decoding an upload failed in an unforeseen way: %r", answer.trace)
+        raise _ERRORS.get(answer.code, InternalError)(answer.detail)
+    if not isinstance(answer, result_type) or len(arrays) != len(answer.shapes):
+        raise InternalError(
+            f"a decode worker sent {answer!r:.200} for {len(arrays)} arrays of a {result_type.__name__}"
+        )
+    return Decoded(answer, tuple(map(_mapped, arrays, answer.shapes)))
 
 
 def _mapped(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return the content of a worker's memory file, mapped for reading."""
-    size = prod(shape)
-    # A memory file that could still shrink would let its writer crash the server by a bus error.
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-    if os.fstat(descriptor).st_size != size:
-        raise InternalError(f"a decode worker sent {os.fstat(descriptor).st_size} bytes for shape {shape}")
+    """Return the first bytes of a memory file as an array, mapped for reading."""
+    size, room = prod(shape), os.fstat(descriptor).st_size
+    if min(shape, default=0) <= 0 or size > room:
+        raise InternalError(f"a decode worker sent shape {shape} for {room} bytes")
     return np.frombuffer(mmap.mmap(descriptor, size, prot=mmap.PROT_READ), np.uint8).reshape(shape)
 
 
@@ -199,13 +245,30 @@ class DecodePool:
         max_waiting: Requests that may wait for a free worker.
         memory_bytes: Address space of a worker.
         timeout: Seconds that one upload may take; a worker that takes longer is killed and replaced.
+        cpu_seconds: Processor time that one upload may take, whole seconds; likewise.
+        sandbox: Whether workers whose system calls cannot be filtered do ("auto"), or stop the start ("required").
+
+    Attributes:
+        worker_module: The program that a worker runs.
     """
 
-    def __init__(self, workers: int, max_waiting: int, memory_bytes: int, timeout: float) -> None:
+    worker_module = "service.media.worker"
+
+    def __init__(
+        self,
+        workers: int,
+        max_waiting: int,
+        memory_bytes: int,
+        timeout: float,
+        cpu_seconds: int,
+        sandbox: Literal["auto", "required"] = "auto",
+    ) -> None:
         self.size = workers
         self.max_waiting = max_waiting
         self.memory_bytes = memory_bytes
         self.timeout = timeout
+        self.cpu_seconds = cpu_seconds
+        self.sandbox = sandbox
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
         self._waiting: list[tuple[float, asyncio.Future[_Worker]]] = []
@@ -236,9 +299,22 @@ class DecodePool:
         """Process numbers of the workers."""
         return [worker.process.pid for worker in self._all]
 
+    @property
+    def unfiltered(self) -> str | None:
+        """Why there are workers whose system calls are not filtered; None if there are none."""
+        return next((worker.unfiltered for worker in self._all if worker.unfiltered), None)
+
     async def start(self) -> None:
-        """Start all workers; returns when every one takes requests."""
+        """Start all workers; returns when every one takes requests.
+
+        Raises:
+            InternalError: One does not start, or cannot be confined as required.
+        """
         await asyncio.gather(*(self._add_worker() for _ in range(self.size)))
+        if self.unfiltered:
+            logger.warning("decode sandbox: resource limits; system calls are not filtered: %s", self.unfiltered)
+        else:
+            logger.info("decode sandbox: resource limits, system calls filtered (no files, no network, no processes)")
 
     async def close(self) -> None:
         """End all workers."""
@@ -316,7 +392,7 @@ class DecodePool:
         began = perf_counter()
         try:
             async with asyncio.timeout(self.timeout):
-                decoded = await worker.decode(upload, request, result_type)
+                decoded = await worker.decode(upload, request, result_type, self.cpu_seconds)
             healthy = True
             return decoded
         except TimeoutError as error:
@@ -360,6 +436,11 @@ class DecodePool:
                 await asyncio.sleep(1.0)
 
     async def _add_worker(self) -> None:
-        worker = await _Worker.start(self.memory_bytes)
+        worker = await _Worker.start(self.worker_module, self.memory_bytes)
+        if worker.unfiltered and self.sandbox == "required":
+            worker.kill()
+            raise InternalError(
+                f"decode workers cannot be confined: {worker.unfiltered}; sandbox=auto would serve without the filter"
+            )
         self._all.add(worker)
         self.release(worker)

@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from service.manifest import Preprocessing, Sampling, Views, WholePicture
 
+MAX_MESSAGE_BYTES = 1 << 17
+# Arrays of one answer.
+MAX_ARRAYS = 2
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +48,13 @@ class DecodeRequest(_Message):
     start: float | None = Field(default=None, ge=0)
     end: float | None = Field(default=None, gt=0)
 
+    @property
+    def array_bytes(self) -> tuple[int, ...]:
+        """Bytes of each array of the answer, at most."""
+        views = self.views.clips * self.views.crops
+        height, width = self.preprocessing.crop
+        return (views * self.sampling.num_frames * height * width * 3,)
+
 
 class PictureRequest(_Message):
     """One upload to decode into whole pictures: itself, or the frames of a video at even times.
@@ -67,6 +78,11 @@ class PictureRequest(_Message):
     max_pictures: int
     max_total_pixels: int
     originals: bool = False
+
+    @property
+    def array_bytes(self) -> tuple[int, ...]:
+        """Bytes of each array of the answer, at most."""
+        return (self.max_total_pixels * 3,) * (2 if self.originals else 1)
 
 
 AnyRequest = DecodeRequest | PictureRequest
@@ -145,7 +161,25 @@ AnyResult = DecodeResult | PictureResult
 
 
 class DecodeFailure(_Message):
-    """Answer of a worker that refuses an upload: a service error by its code."""
+    """Answer of a worker that refuses an upload: a service error by its code.
+
+    Attributes:
+        trace: Where an exception that nobody foresaw came from, for the log; None for the others.
+    """
 
     code: str
     detail: str
+    trace: str | None = None
+
+
+ANY_ANSWER: TypeAdapter[AnyResult | DecodeFailure] = TypeAdapter(AnyResult | DecodeFailure)
+
+
+class WorkerReady(_Message):
+    """First message of a worker.
+
+    Attributes:
+        unfiltered: Why its system calls could not be filtered; None if they are.
+    """
+
+    unfiltered: str | None

@@ -1,81 +1,101 @@
 """A decode worker: a process of its own that turns one upload at a time into views or pictures.
 
 Started as `python -m service.media.worker FD`, FD being one end of a Unix socket pair. Messages are JSON packets; the
-upload arrives, and the pixels leave, as file descriptors of memory files that ride on a packet. The worker holds no
-other file and ends when the socket closes.
+upload, and the memory files to write pixels to, ride on a packet as file descriptors. The worker holds no other file,
+may open none (service/media/sandbox.py) and ends when the socket closes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import logging
 import mmap
 import os
-import resource
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
+from functools import partial
 from math import prod
 
+import av.subtitles.stream  # noqa: F401  (PyAV would import it when it meets the first subtitles)
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.errors import MediaLimitError, ServiceError, UndecodableMediaError
+from service.media import sandbox
 from service.media.decoding import decode_views
 from service.media.pictures import decode_pictures
-from service.media.types import ANY_REQUEST, AnyResult, DecodeFailure, DecodeRequest
+from service.media.types import (
+    ANY_REQUEST,
+    MAX_ARRAYS,
+    MAX_MESSAGE_BYTES,
+    AnyResult,
+    DecodeFailure,
+    DecodeRequest,
+    WorkerReady,
+)
 
-logger = logging.getLogger(__name__)
-
-MAX_MESSAGE_BYTES = 1 << 17
-READY = b"{}"
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+MAX_TRACE_CHARACTERS = 4000
 
 
 def main() -> None:
     """Serve decode requests on the socket given by file descriptor number until it closes."""
     descriptor, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
-    _restrict(memory_bytes)
+    _prepare()
     # What the imports made stays for good; leaving it out makes a collection after each upload cheap.
     gc.freeze()
     # A server that is gone closes the socket, and then there is nobody left to tell.
     with socket.socket(fileno=descriptor) as connection, suppress(ConnectionError):
-        connection.send(READY)
+        connection.sendmsg([_confine(memory_bytes).model_dump_json().encode()])
         while True:
-            message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1)
+            message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1 + MAX_ARRAYS)
             if not message:
                 return
-            _answer(connection, message, descriptors[0])
+            _answer(connection, message, *descriptors)
             # PyAV's frames and their side data refer to each other: left to chance, collection comes only after
             # hundreds of uploads, whose decoded pictures would fill the address space meanwhile.
             gc.collect()
 
 
-def _restrict(memory_bytes: int) -> None:
+def _prepare() -> None:
+    """Do what cannot be done in the sandbox."""
     # A terminal or a supervisor signals the whole process group; the server decides when its workers end, and if it
     # dies without a word, so do they.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     cv2.setNumThreads(1)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    # Pillow would import its formats when it meets the first picture.
+    Image.init()
 
 
-def _answer(connection: socket.socket, message: bytes, upload: int) -> None:
-    output, originals = _Output(), _Output()
+def _confine(memory_bytes: int) -> WorkerReady:
+    """Enter the sandbox, as much of it as there can be here."""
+    sandbox.limit_resources(memory_bytes)
+    sandbox.drop_standard_streams()
+    sandbox.refuse_new_privileges()
+    try:
+        sandbox.filter_system_calls()
+    except sandbox.SandboxError as error:
+        return WorkerReady(unfiltered=str(error))
+    return WorkerReady(unfiltered=None)
+
+
+def _answer(connection: socket.socket, message: bytes, upload: int, *arrays: int) -> None:
+    allocate = [partial(_mapped, descriptor) for descriptor in arrays]
     result: AnyResult | DecodeFailure
     try:
         with open(upload, "rb") as file:
             request = ANY_REQUEST.validate_json(message)
             if isinstance(request, DecodeRequest):
-                result = decode_views(file, request, output.allocate)
+                result = decode_views(file, request, allocate[0])
             else:
-                result = decode_pictures(file, request, output.allocate, originals.allocate)
+                result = decode_pictures(file, request, allocate[0], allocate[-1])
     except ServiceError as error:
         result = DecodeFailure(code=error.code, detail=error.detail)
     except MemoryError:
@@ -83,33 +103,18 @@ def _answer(connection: socket.socket, message: bytes, upload: int) -> None:
         result = DecodeFailure(code=MediaLimitError.code, detail=detail)
     except Exception:
         # A fault of ours or of a library, met on hostile bytes: it costs this upload, not the worker.
-        logger.exception("decoding an upload failed in an unforeseen way")
-        result = DecodeFailure(code=UndecodableMediaError.code, detail="the upload cannot be decoded: it is damaged")
-    sent = [] if isinstance(result, DecodeFailure) else output.descriptors() + originals.descriptors()
-    socket.send_fds(connection, [result.model_dump_json().encode()], sent)
-    output.close()
-    originals.close()
+        detail = "the upload cannot be decoded: it is damaged"
+        trace = traceback.format_exc()[-MAX_TRACE_CHARACTERS:]
+        result = DecodeFailure(code=UndecodableMediaError.code, detail=detail, trace=trace)
+    finally:
+        for descriptor in arrays:
+            os.close(descriptor)
+    connection.sendmsg([result.model_dump_json().encode()])
 
 
-class _Output:
-    """A memory file that holds pixels of one answer."""
-
-    def __init__(self) -> None:
-        self._descriptor: int | None = None
-
-    def allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        self.close()
-        self._descriptor = os.memfd_create("views", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self._descriptor, prod(shape))
-        return np.frombuffer(mmap.mmap(self._descriptor, prod(shape)), np.uint8).reshape(shape)
-
-    def descriptors(self) -> list[int]:
-        return [] if self._descriptor is None else [self._descriptor]
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+def _mapped(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the first bytes of a memory file as an array to write to."""
+    return np.frombuffer(mmap.mmap(descriptor, prod(shape)), np.uint8).reshape(shape)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ WHOLE = decode_request(kind="segments_centre", num_frames=64, rate=None, target_
 
 @asynccontextmanager
 async def pool(workers: int = 1, max_waiting: int = 10, seconds: float = 30.0) -> AsyncIterator[DecodePool]:
-    running = DecodePool(workers, max_waiting, memory_bytes=2 << 30, timeout=seconds)
+    running = DecodePool(workers, max_waiting, memory_bytes=2 << 30, timeout=seconds, cpu_seconds=30)
     await running.start()
     try:
         yield running
