@@ -11,6 +11,8 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from service.media.png import chunks
+
 UPRIGHT = 1
 # Clockwise degrees that a viewer turns a picture of that EXIF orientation (2, 4, 5 and 7 are mirrored as well).
 CLOCKWISE_DEGREES = {1: 0, 2: 0, 3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}
@@ -26,9 +28,6 @@ _BY_DISPLAY_MATRIX = {
     (0, -1, 1, 0): 8,
 }
 _PIL_FORMATS = {"jpeg": "JPEG", "webp": "WEBP"}
-_PNG_SIGNATURE_BYTES = 8
-# Many times what programs write; a hostile file may hold millions.
-_MOST_PNG_CHUNKS = 4096
 _MOST_EXIF_BYTES = 1 << 16
 
 
@@ -59,15 +58,10 @@ def _exif(file: BinaryIO, format_name: str) -> Image.Exif:
 
 def _png_exif(file: BinaryIO) -> bytes:
     """Return the content of a PNG's eXIf chunk, which may come last: PIL would decode the picture to get there."""
-    position = _PNG_SIGNATURE_BYTES
-    for _ in range(_MOST_PNG_CHUNKS):
-        file.seek(position)
-        length, kind = struct.unpack(">I4s", file.read(8))
+    for kind, length, position in chunks(file):
         if kind == b"eXIf" and length <= _MOST_EXIF_BYTES:
+            file.seek(position)
             return file.read(length)
-        if kind == b"IEND":
-            break
-        position += 8 + length + 4  # length and kind, content, checksum
     return b""
 
 
