@@ -42,6 +42,7 @@ def test_sound_installation_has_nothing_to_mend() -> None:
     assert version("onnxruntime") in finding(run, "onnxruntime")
     assert version("openvino") in finding(run, "openvino")
     assert finding(run, "decoders").split(", ") == [name for name in ALLOWED_CODECS if name in av.codecs_available]
+    assert finding(run, "uniformer_tiny_shapes") == "versions 1; served: latest"
     assert "fp32 loads" in finding(run, "uniformer_tiny_shapes/1")
     assert finding(run, "run on a GPU").startswith("nothing")
     assert "not implemented" in finding(run, "CUDA, TensorRT")

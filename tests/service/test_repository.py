@@ -19,8 +19,10 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
 
 from tests.classifier import SIDE, write_classifier, write_manifest
+from tests.keys import bearer, entry, setting
 from tests.segmenter import NAME as SEGMENTER
 from tests.segmenter import write_segmenter
 from tests.server import ROOT, RunningServer, free_port, serving
@@ -311,6 +313,77 @@ def test_no_request_is_lost_while_versions_change(tmp_path: Path) -> None:
         wait_for(lambda: index(server) == {"m/7": "READY"}, server)
 
 
+def test_tritons_client_loads_and_unloads(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    for version in (1, 2):
+        write_classifier(models, "m", version)
+    keys = setting(entry("root", "root-key", admin=True), entry("guest", "guest-key"))
+    with served(tmp_path, api_keys=keys) as server:
+        client, admin = connected(server), bearer("root-key")
+
+        def states() -> dict[str, str]:
+            lines = client.get_model_repository_index(headers=admin)
+            return {f"{line['name']}/{line['version']}": line["state"] for line in lines}
+
+        def version_asked() -> str:
+            answer = client.infer("m", [frames_input()], headers=admin).get_response()
+            return str(answer["model_version"])
+
+        def fails(call: Callable[..., object], **arguments: object) -> str:
+            with pytest.raises(InferenceServerException) as caught:
+                call(headers=admin, **arguments)
+            return str(caught.value.message())
+
+        assert states() == {"m/1": "UNAVAILABLE", "m/2": "READY"}
+        client.unload_model("m", headers=admin)
+        wait_for(lambda: states() == {"m/1": "UNAVAILABLE", "m/2": "UNAVAILABLE"}, server)
+        assert not client.is_model_ready("m", headers=admin)
+        assert "unloaded" in fails(client.infer, model_name="m", inputs=[frames_input()])
+        assert client.is_server_ready(headers=admin)
+        client.load_model("m", headers=admin)
+        assert version_asked() == "2"
+
+        # Only `load` looks into the folder, which is not watched.
+        write_classifier(models, "m", 3)
+        write_classifier(models, "new", 1)
+        client.load_model("new", headers=admin)
+        assert version_asked() == "2"
+        client.load_model("m", headers=admin)
+        assert version_asked() == "3"
+        wait_for(
+            lambda: states() == {"m/1": "UNAVAILABLE", "m/2": "UNAVAILABLE", "m/3": "READY", "new/1": "READY"}, server
+        )
+
+        # One version by itself, whatever the settings choose, until the model is loaded as a whole.
+        client.load_model("m/versions/1", headers=admin)
+        assert version_asked() == "3"
+        client.unload_model("m/versions/3", headers=admin)
+        assert version_asked() == "1"
+        client.load_model("m", headers=admin)
+        assert version_asked() == "3"
+        wait_for(lambda: states()["m/1"] == "UNAVAILABLE", server)
+
+        broken = write_classifier(models, "m", 4)
+        break_file(broken)
+        text = fails(client.load_model, model_name="m")
+        assert "m/4" in text
+        assert "sha256 differs" in text
+        assert version_asked() == "3"
+        write_classifier(models, "m", 4)
+        client.load_model("m", headers=admin)
+        assert version_asked() == "4"
+
+        assert "there are m, new" in fails(client.load_model, model_name="nothing")
+        assert "there are 1, 2, 3, 4" in fails(client.load_model, model_name="m/versions/9")
+        assert "there are m, new" in fails(client.unload_model, model_name="nothing")
+        assert "config" in fails(client.load_model, model_name="m", config="{}")
+
+        load = f"{server.url}/v2/repository/models/m/load"
+        assert httpx.post(load).status_code == 401
+        assert httpx.post(load, headers=bearer("guest-key")).status_code == 403
+        assert "4096" in httpx.post(load, headers=bearer("root-key"), content=b"x" * 5000).json()["error"]
+
+
 def test_without_an_admin_key_nobody_loads(server: RunningServer) -> None:
     for change in ("load", "unload"):
         answer = httpx.post(f"{server.url}/v2/repository/models/uniformer_tiny_shapes/{change}")
@@ -355,3 +428,20 @@ def test_memory_of_replaced_versions_is_given_back(tmp_path: Path) -> None:
             wait_for(lambda: "UNLOADING" not in index(server).values(), server)
             sizes.append(resident_bytes(server))
         assert max(sizes) - min(sizes) < ballast
+
+
+def test_processes_follow_the_folder_and_none_is_changed_alone(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    keys = setting(entry("root", "root-key", admin=True))
+    with served(tmp_path, watch_interval=INTERVAL, processes=2, api_keys=keys) as server:
+        for change in ("load", "unload"):
+            path = f"{server.url}/v2/repository/models/m/{change}"
+            answer = httpx.post(path, headers=bearer("root-key"))
+            assert answer.status_code == 501
+            assert "CLIPSERVE_WATCH_INTERVAL" in answer.json()["error"]
+        write_classifier(tmp_path / "elsewhere", "m", 2).rename(models / "m/2")
+        wait_for(lambda: server.log.read_text().count("unloaded m/1") == 2, server)
+        for _ in range(8):
+            answer = httpx.post(f"{server.url}/v1/classify", content=PICTURE, headers=bearer("root-key"), timeout=60)
+            assert (answer.status_code, answer.json()["version"]) == (200, "2")
