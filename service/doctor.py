@@ -21,7 +21,7 @@ from service.media.formats import ALL_FORMATS, ALLOWED_CODECS
 from service.media.pool import DecodePool
 from service.options import add_setting_options, chosen_configuration
 from service.repository.artefacts import Found, find_artefacts
-from service.repository.choice import check_names
+from service.repository.choice import check_names, shown_choice
 from service.runtimes.kinds import KINDS, RuntimeKind
 from service.runtimes.selection import AUTO
 from service.settings import Settings
@@ -203,7 +203,7 @@ def _examine_models(report: Report, settings: Settings) -> None:
         report.complain("models", str(error))
         return
     for name, versions in models.items():
-        chosen = settings.of_model(name).versions
+        chosen = shown_choice(settings.of_model(name).versions)
         report.say(name, f"versions {', '.join(map(str, versions))}; served: {chosen}")
         for number, found in versions.items():
             _examine_version(report, settings, f"{name}/{number}", found)

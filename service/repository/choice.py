@@ -6,7 +6,12 @@ from collections.abc import Mapping
 
 from service.errors import ManifestError
 from service.repository.artefacts import Versions, parse_version
-from service.settings import Settings
+from service.settings import Settings, VersionChoice
+
+
+def shown_choice(choice: VersionChoice) -> str:
+    """Return for people which versions of a model are served."""
+    return choice if isinstance(choice, str) else ", ".join(map(str, choice))
 
 
 def default_model(settings: Settings) -> tuple[str | None, int | None]:

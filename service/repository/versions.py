@@ -12,6 +12,7 @@ from typing import Any, Literal
 from service.errors import ManifestError, RuntimeLoadError
 from service.manifest import Manifest
 from service.repository.artefacts import Found
+from service.repository.choice import shown_choice
 from service.repository.served import ServedModel
 from service.settings import VersionChoice
 
@@ -225,8 +226,8 @@ class Model:
         return str(error) if named else f"{type(error).__name__}; the server's log has more"
 
     def _take_down(self, version: Version, wanted: frozenset[int]) -> None:
-        chosen = self.choice if isinstance(self.choice, str) else ", ".join(map(str, self.choice))
-        version.idle = f"not chosen: `versions` is {chosen}" if self._by_hand is None else "unloaded"
+        unchosen = f"not chosen: `versions` is {shown_choice(self.choice)}"
+        version.idle = unchosen if self._by_hand is None else "unloaded"
         if version.number not in wanted:
             version.failed, version.problem = None, ""
         if version.model is not None:
