@@ -1,8 +1,8 @@
 """The dynamic batcher: views of many callers run together, and nobody is lost or harmed by a neighbour.
 
-The window of a batch opens with its first view and closes when the batch is full, or when the delay is over and it is
-the model's turn to run: until then views that arrive still find a place. A batch that is full is put together at once,
-beside the one that runs. Views of one shape that want the same output share a batch.
+The window of a batch opens with its first view and closes when the batch is full, or when it is the model's turn to run
+and the delay is over or no other request is on its way: until then views that arrive still find a place. A batch that
+is full is put together at once, beside the one that runs. Views of one shape that want the same output share a batch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -114,6 +114,7 @@ class Batcher:
         settings: Sizes and delays.
         gate: Shared by the models that run on the same cores.
         metrics: Where batches are counted; its name is the model's.
+        accepted: How many requests the model has been given and has not answered, their views submitted or yet to come.
 
     Attributes:
         statistics: What was run so far.
@@ -126,6 +127,7 @@ class Batcher:
         settings: BatchSettings,
         gate: FairGate,
         metrics: ModelMetrics,
+        accepted: Callable[[], int],
     ) -> None:
         self.settings = settings
         self.statistics = ModelStatistics()
@@ -133,6 +135,8 @@ class Batcher:
         self._executor = executor
         self._gate = gate
         self._metrics = metrics
+        self._accepted = accepted
+        self._submitting = 0
         self._queue: list[_Item] = []
         self._ahead: _Ahead | None = None
         self._arrived = asyncio.Event()
@@ -203,6 +207,7 @@ class Batcher:
         loop, place = asyncio.get_running_loop(), place_in_line(priority)
         items = [_Item(view, output, place, loop.create_future()) for view in views]
         self._unanswered.update(items)
+        self._submitting += 1
         for item in items:
             insort(self._queue, item, key=lambda waiting: waiting.place)
         self._prepare_ahead()
@@ -213,6 +218,7 @@ class Batcher:
             self._withdraw(items)
             raise
         finally:
+            self._submitting -= 1
             self._unanswered.difference_update(items)
 
     def _withdraw(self, items: list[_Item]) -> None:
@@ -250,8 +256,14 @@ class Batcher:
             return 0
         if not self._queue:
             return None
+        if not self._more_to_come():
+            return 0
         opened = min(item.submitted for item in self._queue)
         return max(0.0, opened + self.settings.max_queue_delay - perf_counter())
+
+    def _more_to_come(self) -> bool:
+        """Whether a request is on its way whose views are not here yet: only these are worth waiting for."""
+        return self._accepted() > self._submitting
 
     def _full(self) -> bool:
         """Whether the views at the head of the queue fill a batch."""
@@ -288,7 +300,7 @@ class Batcher:
             return items, "full"
         if rest:
             return items, "shape"
-        return items, "delay" if self.settings.max_queue_delay else "idle"
+        return items, "delay" if self.settings.max_queue_delay and self._more_to_come() else "idle"
 
     async def _put_together(self, items: list[_Item], closed_by: ClosedBy) -> _Batch | None:
         """Return the views as one array; None if there are none, or if it fails, which they have then been told."""

@@ -17,7 +17,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 LOOP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
-# Why a batch was not fuller: it was full; its delay was over; the rest of the queue did not fit; it was not to wait.
+# Why a batch was not fuller: it was full; its delay was over; the rest of the queue did not fit; nobody was on the way.
 ClosedBy = Literal["full", "delay", "shape", "idle"]
 
 

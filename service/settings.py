@@ -207,7 +207,9 @@ class Settings(BaseSettings):
     batch_sizes: Annotated[tuple[Annotated[int, Field(gt=0)], ...], NoDecode, BeforeValidator(_from_json)] = Field(
         default=(), description="sizes that a smaller batch is filled up to, as JSON ([1, 4]); any size when empty"
     )
-    max_queue_delay: float = Field(default=0.002, ge=0, description="seconds that a batch waits to be filled")
+    max_queue_delay: float = Field(
+        default=0.002, ge=0, description="seconds that a batch waits to be filled by requests on their way"
+    )
     max_queue_size: int = Field(default=1024, gt=0, description="views that may wait for a batch, a model")
     instances: int = Field(default=1, gt=0, description="copies of a model that run batches side by side")
     runtime_threads: int = Field(default=0, ge=0, description="threads of one run; 0: one a core")

@@ -48,8 +48,8 @@ class ServedModel(Generic[ManifestT]):
         self._runtimes = runtimes
         # One thread an instance, and one that puts the next batch together meanwhile.
         self._executor = ThreadPoolExecutor(len(runtimes) + 1, thread_name_prefix=f"batch-{artefact.manifest.name}")
-        self.batcher = Batcher(runtimes, self._executor, settings, gate, metrics)
         self._requests = 0
+        self.batcher = Batcher(runtimes, self._executor, settings, gate, metrics, lambda: self._requests)
         self._unused = asyncio.Event()
         self._unused.set()
 

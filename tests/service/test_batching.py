@@ -18,6 +18,9 @@ from service.fairness import FairGate
 from service.metrics import Metrics
 from service.runtimes.base import OutputName
 
+# More requests than any test submits: somebody is always on the way.
+EVERYBODY = 1000
+
 
 class SummingRuntime:
     """Answers each view with its sum, records the batches, fails or waits when told to."""
@@ -55,6 +58,7 @@ def view(value: int) -> NDArray[np.uint8]:
 async def running(
     runtime: SummingRuntime, size: int = 4, delay: float = 0.0, queue: int = 100, **more: Any
 ) -> AsyncIterator[Batcher]:
+    accepted = more.pop("accepted", EVERYBODY)
     with ThreadPoolExecutor(4) as executor:
         batcher = Batcher(
             more.pop("runtimes", [runtime]),
@@ -62,6 +66,7 @@ async def running(
             BatchSettings(size, delay, queue, more.pop("sizes", ())),
             more.pop("gate", FairGate(1)),
             more.pop("metrics", Metrics()).of_model(more.pop("name", "summing")),
+            lambda: accepted,
         )
         assert not more
         batcher.start()
@@ -276,6 +281,20 @@ def test_views_that_come_while_a_batch_runs_still_join_the_next() -> None:
             runtime.may_run.set()
             await asyncio.gather(*tasks)
         assert runtime.batches == [[1], [2, 3, 4]]
+
+    asyncio.run(scenario())
+
+
+def test_batch_waits_for_requests_that_are_on_their_way_and_for_no_others() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with running(runtime, delay=3600.0, accepted=2) as batcher, asyncio.timeout(20):
+            first = asyncio.create_task(batcher.submit(view(1)))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert batcher.queue_depth == 1
+            await asyncio.gather(first, batcher.submit(view(2)))
+        assert runtime.batches == [[1, 2]]
 
     asyncio.run(scenario())
 

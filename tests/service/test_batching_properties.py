@@ -17,7 +17,7 @@ from service.fairness import FairGate
 from service.metrics import Metrics
 from service.priority import Priority
 from service.runtimes.base import OutputName
-from tests.service.test_batching import SummingRuntime
+from tests.service.test_batching import EVERYBODY, SummingRuntime
 
 POISON = 255
 QUEUE = 12
@@ -63,6 +63,7 @@ class Storm:
     Attributes:
         failures: Which of the calls that go to a thread, counted from 0, raise.
         stop: Whether the batcher is stopped while callers wait.
+        accepted: How many requests the model is said to have been given.
     """
 
     steps: list[Submit | Cancel | Pause | Hold]
@@ -71,6 +72,7 @@ class Storm:
     delay: float
     instances: int
     stop: bool
+    accepted: int
     failures: frozenset[int] = field(default=frozenset())
 
 
@@ -99,6 +101,7 @@ def storms(draw: st.DrawFn, failures: bool) -> Storm:
         delay=draw(st.sampled_from([0.0, 0.002])),
         instances=draw(st.integers(1, 2)),
         stop=draw(st.booleans()),
+        accepted=draw(st.sampled_from([0, 2, EVERYBODY])),
         failures=draw(st.frozensets(st.integers(0, 20), max_size=6)) if failures else frozenset(),
     )
 
@@ -149,7 +152,7 @@ async def go_through(storm: Storm) -> list[tuple[Submit, bool, Outcome]]:
     with FailingExecutor(storm.failures) as executor:
         limits = BatchSettings(storm.size, storm.delay, QUEUE, storm.sizes)
         gate, metrics = FairGate(storm.instances), Metrics().of_model("summing")
-        batcher = Batcher([runtime] * storm.instances, executor, limits, gate, metrics)
+        batcher = Batcher([runtime] * storm.instances, executor, limits, gate, metrics, lambda: storm.accepted)
         batcher.start()
         callers: list[tuple[Submit, asyncio.Task[list[ViewOutput]]]] = []
         gave_up: set[int] = set()
