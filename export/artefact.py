@@ -1,103 +1,94 @@
-"""Make an artefact folder: build, load, export, verify, and only then put it in place."""
+"""Make an artefact: build, load, export, verify, and only then put it in place."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from typing import get_args
 
 from export.clips import read_clips
 from export.errors import ExportError
 from export.graph import served_network
-from export.manifests import make_manifest
+from export.manifests import Sources, make_manifest
+from export.progress import Report
+from export.staging import staging
 from export.variants import PrecisionWriter
 from export.verification import LIMITS
-from models import create_model, load_checkpoint, load_labels, load_palette, model_entry
+from models import create_model, list_models, load_checkpoint, load_labels, load_palette, model_entry
 from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, PrecisionName
 
 SERVED_TASKS = ("video_classification", "image_classification", "image_segmentation")
 # A batch of large pictures takes much memory.
 DEFAULT_BATCH_SIZE, DEFAULT_BATCH_SIZE_FOR_MASKS = 8, 2
 
-Report = Callable[[str], None]
 
+@dataclass(frozen=True)
+class Order:
+    """What is to be exported.
 
-def export_model(
-    name: str,
-    checkpoint: Path | None,
-    repository: Path,
-    max_batch_size: int | None,
-    report: Report,
-    precisions: Sequence[PrecisionName] = ("fp32",),
-    calibration: Path | None = None,
-) -> Path:
-    """Export model `name` into a new version of `repository/<name>/` and return that folder.
-
-    Versions are never changed: the number is one more than the highest there is. Everything is made and verified in a
-    staging folder; one rename puts it in place, so that an interrupted export leaves the repository as it was.
-
-    Args:
+    Attributes:
         name: A registered name of a model that classifies or segments.
         checkpoint: Official file or .safetensors; None exports untrained weights.
-        repository: Folder that the server reads; made if missing.
-        max_batch_size: Largest batch that is verified, and so the largest that the server will run; None: 8, or 2 for
-            segmentation.
-        report: Called with a line of text before each step.
-        precisions: Model files to write; fp32 is always among them.
+        max_batch_size: Largest batch that is verified, and so the largest that the server will run.
+        precisions: Model files to write, in the order of PrecisionName; fp32 is always among them.
         calibration: Folder of media files (export/clips.py): one half gives int8 its ranges, every precision is
             measured on the other.
+    """
+
+    name: str
+    checkpoint: Path | None
+    max_batch_size: int
+    precisions: tuple[PrecisionName, ...]
+    calibration: Path | None
+
+    @property
+    def sources(self) -> Sources:
+        """What the artefact is made from."""
+        return Sources(self.checkpoint, self.calibration)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished artefact.
+
+    Attributes:
+        folder: Its path.
+        seconds: That each precision took to write and verify.
+    """
+
+    folder: Path
+    seconds: dict[PrecisionName, float]
+
+
+def servable_models() -> list[str]:
+    """Return the registered names that can be exported."""
+    return [name for name in list_models() if model_entry(name).weights.task in SERVED_TASKS]
+
+
+def make_order(
+    name: str,
+    checkpoint: Path | None,
+    max_batch_size: int | None = None,
+    precisions: Sequence[PrecisionName] = ("fp32",),
+    calibration: Path | None = None,
+) -> Order:
+    """Return an order that can be carried out: what it names is there; None takes the task's own largest batch.
 
     Raises:
-        ExportError: Verification failed, or the model cannot be served.
-        models.CheckpointError: The checkpoint does not fit.
+        ExportError: A checkpoint, folder or runtime is missing, or the server does not answer the model's task.
         ValueError: Unknown name.
     """
-    _check_precisions(precisions, calibration)
-    weights = model_entry(name).weights
-    if weights.task not in SERVED_TASKS:
-        raise ExportError(f"{name} is for {weights.task}, which the server does not answer yet")
-    is_segmentor = weights.task == "image_segmentation"
-    if max_batch_size is None:
-        max_batch_size = DEFAULT_BATCH_SIZE_FOR_MASKS if is_segmentor else DEFAULT_BATCH_SIZE
-    report("building the network")
-    network = create_model(name)
-    if checkpoint is not None:
-        report(f"loading {checkpoint}")
-        load_checkpoint(network, checkpoint)
-    served = served_network(network)
-    with _staging_folder(repository) as staging:
-        clips = None
-        if calibration is not None:
-            report(f"decoding the files of {calibration}")
-            clips = read_clips(calibration, name)
-        writer = PrecisionWriter(name, network, served, max_batch_size, clips, report)
-        # In the order of PrecisionName: int8 is made from the fp32 file.
-        written = {
-            precision: writer.write(precision, staging)
-            for precision in get_args(PrecisionName)
-            if precision == "fp32" or precision in precisions
-        }
-        labels = "".join(f"{label}\n" for label in load_labels(weights.labels))
-        (staging / LABELS_FILE).write_text(labels, encoding="utf-8")
-        if is_segmentor:
-            (staging / PALETTE_FILE).write_text(json.dumps(load_palette(weights.labels)) + "\n", encoding="utf-8")
-        folder = _next_version(repository / name)
-        manifest = make_manifest(name, folder.name, checkpoint, staging, written)
-        (staging / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        report(f"putting {folder} in place")
-        folder.parent.mkdir(exist_ok=True)
-        staging.chmod(0o755)
-        staging.rename(folder)
-    return folder
-
-
-def _check_precisions(precisions: Sequence[PrecisionName], calibration: Path | None) -> None:
+    task = model_entry(name).weights.task
+    if task not in SERVED_TASKS:
+        raise ExportError(f"{name} is for {task}, which the server does not answer yet")
+    if checkpoint is not None and not checkpoint.is_file():
+        raise ExportError(f"the checkpoint {checkpoint} does not exist; `clipserve models {name}` says where to get it")
+    if calibration is not None and not calibration.is_dir():
+        raise ExportError(f"there is no folder {calibration} to take clips from (--calibration)")
     if "int8" in precisions and calibration is None:
         raise ExportError("int8 needs real clips to take its ranges from: give a folder of them (--calibration)")
     for precision in precisions:
@@ -105,22 +96,53 @@ def _check_precisions(precisions: Sequence[PrecisionName], calibration: Path | N
             raise ExportError(
                 f"{precision} is verified by OpenVINO, which is not installed: pip install 'clipserve[openvino]'"
             )
+    # int8 is made from the fp32 file.
+    written = tuple(known for known in get_args(PrecisionName) if known == "fp32" or known in precisions)
+    default = DEFAULT_BATCH_SIZE_FOR_MASKS if task == "image_segmentation" else DEFAULT_BATCH_SIZE
+    return Order(name, checkpoint, max_batch_size or default, written, calibration)
 
 
-@contextmanager
-def _staging_folder(repository: Path) -> Iterator[Path]:
-    """Yield a temporary folder on the repository's file system; it is gone at the end unless it was renamed."""
-    repository.mkdir(parents=True, exist_ok=True)
-    outside = repository.absolute().parent
-    # Beside the repository where one rename can reach it from there; a mounted volume is a file system of its own.
-    beside = outside.stat().st_dev == repository.stat().st_dev and os.access(outside, os.W_OK)
-    folder = Path(tempfile.mkdtemp(prefix=".clipserve-export-", dir=outside if beside else repository))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def export_model(order: Order, repository: Path, report: Report) -> Exported:
+    """Export a model into a new version of `repository/<name>/`.
 
+    Versions are never changed. Everything is made and verified in a staging folder (export/staging.py).
 
-def _next_version(folder: Path) -> Path:
-    taken = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
-    return folder / str(max(taken, default=0) + 1)
+    Args:
+        order: What to export.
+        repository: Folder that the server reads; made if missing.
+        report: Called with a line of text before each step.
+
+    Raises:
+        ExportError: Verification failed, or the calibration clips are of no use.
+        models.CheckpointError: The checkpoint does not fit.
+    """
+    name, weights = order.name, model_entry(order.name).weights
+    with staging(repository) as stage:
+        report("building the network")
+        network = create_model(name)
+        if order.checkpoint is not None:
+            report(f"loading {order.checkpoint}")
+            load_checkpoint(network, order.checkpoint)
+        clips = None
+        if order.calibration is not None:
+            report(f"decoding the files of {order.calibration}")
+            clips = read_clips(order.calibration, name)
+        writer = PrecisionWriter(name, network, served_network(network), order.max_batch_size, clips, report)
+        written, seconds = {}, {}
+        for precision in order.precisions:
+            began = perf_counter()
+            written[precision] = writer.write(precision, stage.folder)
+            seconds[precision] = perf_counter() - began
+        labels = "".join(f"{label}\n" for label in load_labels(weights.labels))
+        (stage.folder / LABELS_FILE).write_text(labels, encoding="utf-8")
+        if weights.task == "image_segmentation":
+            palette = json.dumps(load_palette(weights.labels)) + "\n"
+            (stage.folder / PALETTE_FILE).write_text(palette, encoding="utf-8")
+
+        def write_manifest(version: str) -> None:
+            manifest = make_manifest(name, version, order.sources, stage.folder, written)
+            text = manifest.model_dump_json(indent=2) + "\n"
+            (stage.folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+
+        report(f"putting it into {repository / name}")
+        return Exported(stage.put_in_place(name, write_manifest), seconds)

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import get_args
 
-from service.manifest import Precision, PrecisionName
+from service.manifest import PrecisionName
 
 DEMO_WEIGHTS = Path("demo/weights")
 LARGEST_BATCH = 256
 
 
 class ExportCommand:
-    """Make the artefact folder that the server reads."""
+    """Make the artefact folders that the server reads."""
 
-    help = "export a network with its checkpoint into a repository folder"
+    help = "export networks with their checkpoints into a repository folder"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the verb's arguments."""
-        parser.add_argument("name", metavar="NAME", help="registered model name, for example uniformer_s_16x4_k400")
+        parser.add_argument(
+            "names",
+            metavar="NAME",
+            nargs="+",
+            help="registered model names, for example uniformer_s_16x4_k400, or patterns ('uniformer_*_k400')",
+        )
         parser.add_argument(
             "--checkpoint",
             type=Path,
-            metavar="FILE",
-            help=f"official checkpoint or .safetensors; without it {DEMO_WEIGHTS}/NAME.safetensors is taken if there "
-            "is one, and untrained weights otherwise",
+            metavar="PATH",
+            help="official checkpoint or .safetensors; for several models a folder with NAME.safetensors or the "
+            f"official file of each; without it {DEMO_WEIGHTS}/NAME.safetensors is taken if there is one, and "
+            "untrained weights otherwise",
         )
         parser.add_argument(
             "--out",
@@ -36,14 +43,12 @@ class ExportCommand:
             metavar="DIR",
             help="repository folder to write into (default %(default)s)",
         )
-
         parser.add_argument(
             "--max-batch-size",
             type=_batch_size,
             metavar="N",
             help="largest batch to verify, and so the largest that the server will run (default 8; segmentation 2)",
         )
-
         parser.add_argument(
             "--precision",
             type=_precisions,
@@ -59,39 +64,27 @@ class ExportCommand:
             help="media files such as the model will see: half of them give int8 its ranges, every precision is "
             "measured on the other half; labels.json among them ({file name: label}) adds accuracy",
         )
+        parser.add_argument(
+            "--resume",
+            action="store_true",
+            help="leave out models whose newest artefact is whole and was made from the same files, with the same "
+            "options, by the same versions of the tools",
+        )
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Export and print where the artefact is and how it compares with torch."""
-        from export.artefact import export_model
+        """Export one model after the other and print how each compares with torch; 1 if one could not be exported."""
         from export.errors import ExportError
-        from models import CheckpointError
-        from service.manifest import read_artefact
 
-        # The exporter reports at length on operators of packages that are not installed.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        checkpoint: Path | None = arguments.checkpoint
-        demo_weights = DEMO_WEIGHTS / f"{arguments.name}.safetensors"
-        if checkpoint is None and demo_weights.is_file():
-            checkpoint = demo_weights
+        # What a container engine sends ends an export as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            folder = export_model(
-                arguments.name,
-                checkpoint,
-                arguments.out,
-                arguments.max_batch_size,
-                _report,
-                arguments.precision,
-                arguments.calibration,
-            )
-        except (ExportError, CheckpointError, ValueError) as error:
+            return _export(arguments)
+        except ExportError as error:
             print(f"clipserve export: {error}", file=sys.stderr)
             return 1
-        if checkpoint is None:
-            print("warning: no checkpoint was given; these weights are untrained and the answers mean nothing")
-        for precision, entry in read_artefact(folder).manifest.precisions.items():
-            print(f"{folder / entry.file}: {precision}, {(folder / entry.file).stat().st_size / 1e6:.1f} MB")
-            print(_figures(entry))
-        return 0
+        except KeyboardInterrupt:
+            print("clipserve export: interrupted; what was not finished is gone, --resume goes on", file=sys.stderr)
+            return 128 + signal.SIGINT
 
 
 class ModelsCommand:
@@ -141,26 +134,46 @@ def _precisions(text: str) -> tuple[str, ...]:
     return chosen
 
 
-def _figures(entry: Precision) -> str:
-    """Return what verification measured, a line for made-up inputs and one for clips."""
-    found = entry.verification
-    lines = [
-        f"  relative difference from torch {found.relative_error:.1e}, top-1 agreement {found.top1_agreement:.1%} "
-        f"at batch {', '.join(map(str, found.batch_sizes))}, by {entry.runtime}"
-    ]
-    if entry.on_clips is not None:
-        clips = entry.on_clips
-        accuracy = (
-            "" if clips.accuracy is None else f", accuracy {clips.accuracy:.1%} (torch {clips.torch_accuracy:.1%})"
-        )
-        lines.append(
-            f"  on {clips.clips} clips: relative difference {clips.relative_error:.1e}, "
-            f"top-1 agreement {clips.top1_agreement:.1%}{accuracy}"
-        )
-    if entry.calibration_clips:
-        left = ", ".join(entry.float32_layers) or "none"
-        lines.append(f"  calibrated on {entry.calibration_clips} other clips; layers left in float32: {left}")
-    return "\n".join(lines)
+def _export(arguments: argparse.Namespace) -> int:
+    from export.artefact import export_model, make_order
+    from export.errors import ExportError
+    from export.resume import finished
+    from export.sources import find_checkpoint, matching_models
+    from export.summary import artefact_rows, table
+    from models import CheckpointError
+    from service.manifest import read_artefact
+
+    # The exporter reports at length on operators of packages that are not installed.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    names = matching_models(arguments.names)
+    rows: list[tuple[str, ...]] = []
+    failures: dict[str, Exception] = {}
+    untrained = []
+    for number, name in enumerate(names, 1):
+        if len(names) > 1:
+            print(f"{name} ({number} of {len(names)})", file=sys.stderr, flush=True)
+        try:
+            checkpoint = find_checkpoint(name, arguments.checkpoint, DEMO_WEIGHTS, alone=len(names) == 1)
+            order = make_order(name, checkpoint, arguments.max_batch_size, arguments.precision, arguments.calibration)
+            artefact = finished(order, arguments.out) if arguments.resume else None
+            if artefact is not None:
+                rows += artefact_rows(artefact, {})
+            else:
+                made = export_model(order, arguments.out, _report)
+                rows += artefact_rows(read_artefact(made.folder), made.seconds)
+        except (ExportError, CheckpointError, ValueError) as error:
+            print(f"clipserve export: {error}", file=sys.stderr)
+            failures[name] = error
+        else:
+            if checkpoint is None:
+                untrained.append(name)
+    if rows:
+        print(table(rows))
+    if untrained:
+        print(f"no checkpoint was given for {', '.join(untrained)}: untrained weights, whose answers mean nothing")
+    if failures and len(names) > 1:
+        print(f"not exported, for the reasons above: {', '.join(failures)}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _report(step: str) -> None:

@@ -6,8 +6,6 @@ The service decodes them, in a process of its own, exactly as it decodes an uplo
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from export.errors import ExportError
 from export.graph import ServedNetwork
 from export.manifests import view_protocol, whole_picture
+from export.progress import run_module
 from export.verification import Case, torch_outputs
 from models import load_labels, model_entry
 
@@ -65,10 +64,12 @@ def read_clips(folder: Path, name: str) -> Clips:
     """
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "views.npz"
-        command = [sys.executable, "-m", "service.media.extract", str(folder), str(output)]
-        run = subprocess.run(command, input=_request(name), capture_output=True, text=True, check=False)  # noqa: S603
-        if run.returncode:
-            raise ExportError(f"{folder} cannot be decoded: {run.stderr.strip()[-2000:]}")
+        command = ["service.media.extract", str(folder), str(output)]
+        count = sum(file.is_file() and file.suffix != ".json" for file in folder.iterdir())
+        try:
+            run_module(command, count, "file", _request(name))
+        except ExportError as error:
+            raise ExportError(f"{folder} cannot be decoded: {error}") from error
         with np.load(output, allow_pickle=False) as stored:
             files = sorted(stored.files)
             views = [stored[file][0] for file in files]

@@ -1,7 +1,7 @@
 """The other process of a verification: run a model file and compare it with what torch said.
 
 `python -m export.comparison RUNTIME PRECISION MODEL CASE...` knows nothing but the file, the inputs and the expected
-outputs; it imports neither torch nor the networks.
+outputs; it imports neither torch nor the networks. A dot on a line of its own tells that a run is done.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def _compare(run: Run, case: Mapping[str, NDArray[Any]], worst: _Worst) -> None:
         for start in starts:
             rows = np.resize(np.arange(start, min(start + size, len(views))), size)
             actual, wanted = run(views[rows]), {name: case[name][rows] for name in names}
+            print(".", flush=True)
             worst.add_logits(actual["logits"], wanted["logits"])
             worst.add_answers(actual, wanted, None if labels is None else labels[rows])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict
@@ -30,6 +31,30 @@ from service.manifest import (
 )
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "clipserve")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that an artefact is made from.
+
+    Attributes:
+        checkpoint: The weights; None: untrained ones.
+        calibration: Folder of media files; None: none were used.
+    """
+
+    checkpoint: Path | None
+    calibration: Path | None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of them: names and digests."""
+        checkpoint = self.checkpoint and Checkpoint(file=self.checkpoint.name, sha256=sha256_of(self.checkpoint))
+        return {"checkpoint": checkpoint, "clips": self.calibration and _digest_of_folder(self.calibration)}
+
+
+def _digest_of_folder(folder: Path) -> str:
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return hashlib.sha256("".join(f"{file.name}\0{sha256_of(file)}\n" for file in files).encode()).hexdigest()
 
 
 class ViewProtocol(TypedDict):
@@ -62,14 +87,14 @@ def model_file_name(precision: PrecisionName) -> str:
 
 
 def make_manifest(
-    name: str, version_name: str, checkpoint: Path | None, folder: Path, precisions: dict[PrecisionName, Precision]
+    name: str, version_name: str, sources: Sources, folder: Path, precisions: dict[PrecisionName, Precision]
 ) -> Manifest:
     """Return the manifest of the files in `folder`.
 
     Args:
         name: Registered name.
         version_name: Number of the artefact's version.
-        checkpoint: The weights that were exported.
+        sources: What they were made from.
         folder: Where models, labels and palette lie.
         precisions: The model files, and what they differ by from torch; fp32 is among them.
     """
@@ -81,12 +106,12 @@ def make_manifest(
         "task": weights.task,
         "num_classes": len(load_labels(weights.labels)),
         "labels": LABELS_FILE,
-        "checkpoint": None if checkpoint is None else Checkpoint(file=checkpoint.name, sha256=sha256_of(checkpoint)),
+        **sources.facts,
         "licence": weights.licence,
         "opset": OPSET,
         "max_batch_size": max(precisions["fp32"].verification.batch_sizes),
         "precisions": precisions,
-        "tools": _tools(),
+        "tools": tool_versions(),
         "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
     }
     if weights.task == "image_segmentation":
@@ -111,7 +136,7 @@ def make_manifest(
     )
 
 
-def _tools() -> dict[str, str]:
+def tool_versions() -> dict[str, str]:
     """Return the versions of what was used; OpenVINO need not be installed."""
     versions = {}
     for tool in TOOLS:

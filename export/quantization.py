@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from export.graph import INPUT_NAME, LOGITS_NAME
+from export.progress import Report, tracked
 
 LAYERS = ("Conv", "MatMul", "Gemm")
 # Mean relative error of the logits above which layers are left as they are, until it is below.
@@ -28,7 +29,7 @@ TARGET_ERROR = 0.05
 _JUDGED = 8
 
 
-def quantise(model: Path, output: Path, views: Sequence[NDArray[np.uint8]], report: Callable[[str], None]) -> list[str]:
+def quantise(model: Path, output: Path, views: Sequence[NDArray[np.uint8]], report: Report) -> list[str]:
     """Write the int8 file of a float32 one and return the names of the layers that stayed in float32.
 
     If quantising every layer moves the logits by more than TARGET_ERROR, each layer is quantised alone, and those that
@@ -48,7 +49,8 @@ def quantise(model: Path, output: Path, views: Sequence[NDArray[np.uint8]], repo
         if error > TARGET_ERROR:
             names = quantiser.layers()
             report(f"finding out which of {len(names)} layers suffer from int8 (relative error {error:.3f} with all)")
-            worst = sorted(names, key=quantiser.error_of_layer, reverse=True)
+            errors = {name: quantiser.error_of_layer(name) for name in tracked(names, "layer")}
+            worst = sorted(errors, key=errors.__getitem__, reverse=True)
             while error > TARGET_ERROR and len(left) * 2 <= len(names):
                 left = worst[: max(1, len(left) * 2)]
                 quantiser.write(output, left)

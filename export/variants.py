@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from export.clips import Clips
 from export.errors import ExportError
 from export.graph import ServedNetwork, export_onnx, input_shape, served_network
 from export.manifests import model_file_name
+from export.progress import Report
 from export.quantization import quantise
 from export.verification import LIMITS, measure_on_clips, torch_cases, verify
 from models import Network
@@ -38,7 +38,7 @@ class PrecisionWriter:
         served: ServedNetwork,
         max_batch_size: int,
         clips: Clips | None,
-        report: Callable[[str], None],
+        report: Report,
     ) -> None:
         self._view_shape = input_shape(name)
         self._network = network

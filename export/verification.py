@@ -7,11 +7,9 @@ enough; so the file is opened by a fresh interpreter that knows nothing but the 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.errors import VerificationError
+from export.errors import ExportError, VerificationError
 from export.graph import INPUT_NAME, ServedNetwork, input_shape
+from export.progress import run_module, tracked
 from models import model_entry
 from service.manifest import ClipFigures, PrecisionName, Verification
 
@@ -102,7 +101,7 @@ def torch_outputs(
 ) -> dict[str, NDArray[np.float32] | NDArray[np.uint8]]:
     """Return torch's outputs by name, one view at a time, so that no batch hides a dependence between views."""
     columns: list[list[NDArray[np.float32]]] = [[] for _ in served.output_names]
-    for view in views:
+    for view in tracked(list(views), "view"):
         made = served(torch.from_numpy(view[None]))
         for column, output in zip(columns, made if isinstance(made, tuple) else (made,), strict=True):
             column.append(output[0].numpy())
@@ -162,15 +161,12 @@ def _compare(
             if case.labels is not None:
                 arrays["labels"] = case.labels
             np.savez(files[-1], batch_sizes=np.array(batch_sizes), **arrays)  # type: ignore[arg-type]
-        command = [sys.executable, "-m", "export.comparison", LIMITS[precision].runtime, precision]
-        # ONNX Runtime's Linux wheels report to their maker unless they are told not to.
-        environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
-        run = subprocess.run(  # noqa: S603
-            [*command, str(model_file), *map(str, files)], capture_output=True, text=True, check=False, env=environment
-        )
-    if run.returncode:
-        raise VerificationError(f"{model_file.name} cannot be run: {run.stderr.strip()[-2000:]}")
-    figures: dict[str, Any] = json.loads(run.stdout)
+        command = ["export.comparison", LIMITS[precision].runtime, precision, str(model_file), *map(str, files)]
+        runs = sum(ceil(len(case.views) / size) for case in cases for size in batch_sizes)
+        try:
+            figures: dict[str, Any] = json.loads(run_module(command, runs, "run"))
+        except ExportError as error:
+            raise VerificationError(f"{model_file.name} cannot be run: {error}") from error
     return figures
 
 

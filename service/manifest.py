@@ -193,7 +193,12 @@ class Precision(_Part):
 
 
 class _Manifest(_Part):
-    """What the manifests of all tasks say."""
+    """What the manifests of all tasks say.
+
+    Attributes:
+        clips: SHA-256 over the names and digests of the media files that precisions were calibrated and measured with;
+            None: there were none.
+    """
 
     schema_version: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
@@ -203,6 +208,7 @@ class _Manifest(_Part):
     num_classes: int = Field(gt=0)
     labels: str
     checkpoint: Checkpoint | None
+    clips: str | None = None
     licence: str
     opset: int
     max_batch_size: int = Field(gt=0)

@@ -3,7 +3,8 @@
     extract FOLDER OUT < request.json
 
 The request is that of a decode worker (service/media/types.py). OUT becomes a .npz file with an array for each media
-file, by its name: the views or pictures, uint8. The exporter calibrates with them; it decodes nothing itself.
+file, by its name: the views or pictures, uint8. The exporter calibrates with them; it decodes nothing itself. A dot on
+a line of its own tells that a file is done.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main() -> int:
             except ServiceError as error:
                 print(f"{file}: {error}", file=sys.stderr)
                 return 1
+            print(".", flush=True)
     np.savez(output, **pixels)  # type: ignore[arg-type]
     return 0
 

@@ -1,6 +1,5 @@
 """`clipserve export` as a user runs it, and what it leaves behind."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +40,9 @@ def artefact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Arte
     arguments = ("--checkpoint", str(checkpoint), "--out", str(repository), "--max-batch-size", "4")
     run = subprocess.run(export_command(NAME, *arguments), capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
-    assert "relative difference from torch" in run.stdout
+    header, row = run.stdout.splitlines()
+    assert header.split()[:3] == ["model", "precision", "MB"]
+    assert row.split()[:2] == [f"{NAME}/1", "fp32"]
     assert [entry.name for entry in repository.parent.iterdir()] == ["repository"]
     return read_artefact(repository / NAME / "1")
 
@@ -95,21 +96,6 @@ def test_another_export_becomes_another_version(artefact: Artefact, checkpoint: 
     subprocess.run(command, capture_output=True, cwd=ROOT, check=True)
     assert read_artefact(repository / NAME / "2").manifest.version == "2"
     assert read_artefact(artefact.folder).manifest == artefact.manifest
-
-
-def test_killed_export_leaves_the_repository_as_it_was(checkpoint: Path, tmp_path: Path) -> None:
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    command = export_command(NAME, "--checkpoint", str(checkpoint), "--out", str(repository))
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "verifying" in line:
-            process.send_signal(signal.SIGKILL)
-            break
-    assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
-    assert list(repository.iterdir()) == []
 
 
 def test_wrong_checkpoint_is_named_and_nothing_is_written(tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""Where an artefact is made, and the one rename that puts it into the repository.
+
+Nothing else ever changes the repository, so that an export that ends at any point, however it ends, leaves it as it was
+or has finished. What a killed export leaves beside it is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PREFIX = ".clipserve-export-"
+
+
+class Staging:
+    """The temporary folder of one export.
+
+    Attributes:
+        folder: Where the artefact's files are written.
+    """
+
+    def __init__(self, root: Path, repository: Path) -> None:
+        self.folder = root / "artefact"
+        self.folder.mkdir()
+        self._root = root
+        self._repository = repository
+
+    def put_in_place(self, name: str, finish: Callable[[str], None]) -> Path:
+        """Rename the folder to `repository/<name>/<version>` and return that path.
+
+        Args:
+            name: The model's.
+            finish: Called with the number of the version, one more than the highest there is, to write what depends on
+                it.
+        """
+        home = self._repository / name
+        # Two exports of one model must not take the same number.
+        with _locked(self._root.parent):
+            version = str(max(map(int, _versions(home)), default=0) + 1)
+            finish(version)
+            if home.exists():
+                self.folder.rename(home / version)
+            else:
+                parent = self._root / name
+                parent.mkdir()
+                self.folder.rename(parent / version)
+                parent.rename(home)
+        return home / version
+
+
+def _versions(home: Path) -> list[str]:
+    return [entry.name for entry in home.glob("*") if entry.name.isdigit()]
+
+
+@contextmanager
+def staging(repository: Path) -> Iterator[Staging]:
+    """Yield a temporary folder on the repository's file system; the temporary files of all modules go there as well."""
+    repository.mkdir(parents=True, exist_ok=True)
+    place = _place(repository)
+    with _locked(place):
+        _remove_leftovers(place)
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        lock = _lock(root)
+    usual = tempfile.tempdir
+    scratch = root / "scratch"
+    scratch.mkdir()
+    tempfile.tempdir = str(scratch)
+    try:
+        yield Staging(root, repository)
+    finally:
+        tempfile.tempdir = usual
+        shutil.rmtree(root, ignore_errors=True)
+        os.close(lock)
+
+
+def _place(repository: Path) -> Path:
+    """Return the folder beside the repository if one rename leads from there into it; a mounted volume is no such."""
+    outside = repository.absolute().parent
+    beside = outside.stat().st_dev == repository.stat().st_dev and os.access(outside, os.W_OK)
+    return outside if beside else repository
+
+
+def _remove_leftovers(place: Path) -> None:
+    """Remove the folders of exports that run no more: the kernel has taken their locks away."""
+    for leftover in place.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            os.close(_lock(leftover, wait=False))
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(folder: Path, wait: bool = True) -> int:
+    """Lock a folder against other processes until the file number that is returned is closed.
+
+    Raises:
+        BlockingIOError: It is locked, and `wait` is False.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,52 @@
+"""The table at the end of `clipserve export`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from service.manifest import Artefact, PrecisionName
+
+HEADER = (
+    "model",
+    "precision",
+    "MB",
+    "relative error",
+    "top-1 agreement",
+    "measured on",
+    "accuracy",
+    "torch",
+    "seconds",
+)
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Return rows of cells as text, under HEADER."""
+    rows = [HEADER, *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def artefact_rows(artefact: Artefact, seconds: Mapping[PrecisionName, float]) -> list[tuple[str, ...]]:
+    """Return a row for each precision; one without `seconds` was not made now.
+
+    What was measured on decoded clips counts, if anything was; else what was measured on made-up views.
+    """
+    manifest, rows = artefact.manifest, []
+    for precision, entry in manifest.precisions.items():
+        clips, figures = entry.on_clips, entry.on_clips or entry.verification
+        accuracies = (clips.accuracy, clips.torch_accuracy) if clips else (None, None)
+        rows.append(
+            (
+                f"{manifest.name}/{manifest.version}",
+                precision,
+                f"{artefact.model_file(precision).stat().st_size / 1e6:.1f}",
+                f"{figures.relative_error:.1e}",
+                f"{figures.top1_agreement:.1%}",
+                f"{clips.clips} clips" if clips else f"{entry.verification.inputs} made-up views",
+                *("-" if accuracy is None else f"{accuracy:.1%}" for accuracy in accuracies),
+                f"{seconds[precision]:.0f}" if precision in seconds else "kept",
+            )
+        )
+    return rows

@@ -1,0 +1,140 @@
+"""`clipserve export` of several models: patterns, checkpoints of each, --resume, and what goes wrong on the way."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from export.artefact import SERVED_TASKS, make_order
+from export.errors import ExportError
+from export.resume import finished
+from export.sources import find_checkpoint, matching_models
+from models import create_model, list_models, model_entry
+
+NAMES = ["uniformer_tiny_shapes", "uniformer_tiny_shapes_fpn"]
+ROOT = Path(__file__).parents[2]
+
+
+def export(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.cli", "export", *arguments, "--max-batch-size", "2"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with weights of the classifier alone."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("weights")
+    save_file(create_model(NAMES[0]).state_dict(), folder / f"{NAMES[0]}.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    repository = tmp_path_factory.mktemp("many") / "repository"
+    return repository, export(*NAMES, "--checkpoint", str(weights), "--out", str(repository))
+
+
+def test_one_failure_does_not_keep_the_others_from_being_exported(
+    exported: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    repository, run = exported
+    assert run.returncode == 1
+    assert "holds no checkpoint of uniformer_tiny_shapes_fpn; looked for uniformer_tiny_shapes_fpn" in run.stderr
+    assert "not exported, for the reasons above: uniformer_tiny_shapes_fpn\n" in run.stderr
+    assert [row.split()[0] for row in run.stdout.splitlines()] == ["model", "uniformer_tiny_shapes/1"]
+    assert [folder.name for folder in repository.iterdir()] == NAMES[:1]
+
+
+def test_resume_leaves_out_what_is_there(
+    exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path
+) -> None:
+    repository, _ = exported
+    run = export(NAMES[0], "--checkpoint", str(weights), "--out", str(repository), "--resume")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[1].split()[-1] == "kept"
+    assert [folder.name for folder in (repository / NAMES[0]).iterdir()] == ["1"]
+
+
+def test_what_was_made_otherwise_is_made_again(
+    exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path, tmp_path: Path
+) -> None:
+    repository, _ = exported
+    checkpoint = weights / f"{NAMES[0]}.safetensors"
+    assert finished(make_order(NAMES[0], checkpoint, 2), repository) is not None
+    other = tmp_path / "other.safetensors"
+    save_file(create_model(NAMES[0]).state_dict(), other)
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for order in (
+        make_order(NAMES[0], other, 2),
+        make_order(NAMES[0], None, 2),
+        make_order(NAMES[0], checkpoint, 3),
+        make_order(NAMES[0], checkpoint, 2, ("fp16",)),
+        make_order(NAMES[0], checkpoint, 2, calibration=clips),
+        make_order(NAMES[1], None, 2),
+    ):
+        assert finished(order, repository) is None, order
+
+
+@pytest.mark.parametrize("damage", ["content", "missing", "tools"])
+def test_artefact_that_is_damaged_or_of_other_tools_is_made_again(
+    exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path, tmp_path: Path, damage: str
+) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(exported[0], repository)
+    order = make_order(NAMES[0], weights / f"{NAMES[0]}.safetensors", 2)
+    assert finished(order, repository) is not None
+    folder = repository / NAMES[0] / "1"
+    if damage == "content":
+        (folder / "model.onnx").write_bytes(b"half of it")
+    elif damage == "missing":
+        (folder / "labels.txt").unlink()
+    else:
+        manifest = folder / "manifest.json"
+        manifest.write_text(manifest.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
+    assert finished(order, repository) is None
+
+
+def test_pattern_means_all_that_are_served() -> None:
+    found = matching_models(["uniformer_s_*", "mvit_b16_in1k", "uniformer_s_in1k"])
+    assert found[-1] == "mvit_b16_in1k"
+    assert found.count("uniformer_s_in1k") == 1
+    tasks = {model_entry(name).weights.task for name in found}
+    assert tasks <= set(SERVED_TASKS)
+    assert any(model_entry(name).weights.task not in SERVED_TASKS for name in list_models() if "uniformer_s_" in name)
+    with pytest.raises(ExportError, match=r"no model matches 'resnet\*'"):
+        matching_models(["resnet*"])
+
+
+def test_checkpoint_is_found_by_name_or_by_its_official_name(tmp_path: Path) -> None:
+    official = model_entry("cyclemlp_b1_in1k").weights.checkpoint
+    assert official is not None
+    (tmp_path / official).write_bytes(b"")
+    (tmp_path / "mvit_b16_in1k.safetensors").write_bytes(b"")
+    nowhere = tmp_path / "nowhere"
+    assert find_checkpoint("cyclemlp_b1_in1k", tmp_path, nowhere, alone=False) == tmp_path / official
+    found = find_checkpoint("mvit_b16_in1k", None, tmp_path, alone=True)
+    assert found == tmp_path / "mvit_b16_in1k.safetensors"
+    assert find_checkpoint("mvit_b16_in1k", None, nowhere, alone=True) is None
+    with pytest.raises(ExportError, match="is one checkpoint for several models"):
+        find_checkpoint("cyclemlp_b1_in1k", tmp_path / official, nowhere, alone=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--checkpoint", "missing.pth"), "the checkpoint missing.pth does not exist; `clipserve models"),
+        (("--calibration", "missing"), "there is no folder missing to take clips from"),
+    ],
+)
+def test_missing_input_is_named_before_any_work(tmp_path: Path, options: tuple[str, str], message: str) -> None:
+    run = export(NAMES[0], *options, "--out", str(tmp_path / "repository"))
+    assert run.returncode == 1
+    assert message in run.stderr
+    assert "- " not in run.stderr.splitlines()[0]
+    assert not (tmp_path / "repository").exists()
