@@ -1,4 +1,5 @@
-# Targets: `serve` (default, no torch), `export` (torch; makes the artefacts that `serve` reads), `loadtest` (Locust).
+# Targets: `serve` (default, no torch), `serve-gpu` (the same on an NVIDIA GPU), `export` (torch; makes the artefacts that
+# they read), `loadtest` (Locust).
 # Dependencies are installed apart from the sources, so that editing code does not install them again.
 
 FROM python:3.11-slim-bookworm AS base
@@ -30,13 +31,19 @@ COPY service service
 RUN pip wheel --no-deps --wheel-dir /dist .
 
 FROM build AS serve-build
+RUN pip install -c constraints.txt -r cpu.txt
+COPY --from=wheel /dist /dist
+RUN pip install --no-deps /dist/*.whl
+
+FROM build AS serve-gpu-build
+RUN pip install -c constraints.txt -r gpu.txt
 COPY --from=wheel /dist /dist
 RUN pip install --no-deps /dist/*.whl
 
 FROM build AS export-build
 # Reaches pip in this stage alone: the index of torch's CPU wheels, where the default one offers only the CUDA build.
 ARG PIP_EXTRA_INDEX_URL
-RUN pip install -c constraints.txt -r export.txt
+RUN pip install -c constraints.txt -r export.txt -r cpu.txt
 COPY --from=wheel /dist /dist
 RUN pip install --no-deps /dist/*.whl
 
@@ -61,8 +68,7 @@ COPY --chown=10001:10001 loadtest loadtest
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "locust", "-f", "loadtest/locustfile.py"]
 
-FROM base AS serve
-COPY --from=serve-build /venv /venv
+FROM base AS server
 ENV CLIPSERVE_HOST=0.0.0.0 \
     CLIPSERVE_PORT=8000 \
     CLIPSERVE_REPOSITORY=/models
@@ -74,3 +80,17 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=120s --retries=3 CMD ["pyt
 import os, urllib.request as r; \
 r.build_opener(r.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"CLIPSERVE_PORT\"]}/readyz', timeout=2)"]
 CMD ["clipserve", "serve"]
+
+FROM server AS serve-gpu
+COPY --from=serve-gpu-build /venv /venv
+# What NVIDIA's container toolkit is to bring in, and where engines are kept.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
+    CLIPSERVE_RUNTIME=cuda \
+    CLIPSERVE_CACHE=/cache
+USER root
+RUN install --directory --owner=clipserve --group=clipserve --mode=700 /cache
+USER 10001:10001
+
+FROM server AS serve
+COPY --from=serve-build /venv /venv

@@ -14,7 +14,7 @@ help: ## list the verbs
 # Two stamps, so that `make demo` on a fresh machine fetches what serving needs and nothing else.
 $(VENV)/serving: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -q -c constraints.txt -e .
+	$(PIP) install -q -c constraints.txt -e '.[cpu]'
 	touch $@
 
 $(VENV)/everything: $(VENV)/serving

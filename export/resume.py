@@ -6,8 +6,7 @@ from pathlib import Path
 
 from export.artefact import Order
 from export.manifests import tool_versions
-from service.errors import ManifestError
-from service.manifest import MANIFEST_FILE, Artefact, read_artefact
+from service.manifest import MANIFEST_FILE, Artefact, ManifestError, read_artefact
 
 
 def finished(order: Order, repository: Path) -> Artefact | None:

@@ -6,10 +6,11 @@ import argparse
 import asyncio
 import os
 import platform
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from importlib.metadata import version
 
 import av
 
@@ -22,13 +23,14 @@ from service.media.pool import DecodePool
 from service.options import add_setting_options, chosen_configuration
 from service.repository.artefacts import Found, find_artefacts
 from service.repository.choice import check_names, shown_choice
-from service.runtimes.kinds import KINDS, RuntimeKind
+from service.repository.loading import gpu_options
+from service.runtimes.gpu import driver_version, find_gpu
+from service.runtimes.kinds import ALL_KINDS, GPU, KINDS, RuntimeKind, installed_version
 from service.runtimes.selection import AUTO
 from service.settings import Settings
 
 # What makes a CPU fast at this work, by the kernel's names.
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "bf16", "i8mm")
-_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _PREFIX = "CLIPSERVE_"
 
 
@@ -104,48 +106,55 @@ def _examine_machine(report: Report, settings: Settings) -> None:
     report.say("CPU", f"{cpu_model()}, {available_cores()} cores for this process{limit}")
     report.say("instructions", " ".join(name for name in _INSTRUCTIONS if name in cpu_flags()) or "none that help")
     report.say("threads", str(plan_threads(settings.decode_workers, settings.runtime_threads, settings.processes)))
-    driver = "none found"
-    if _NVIDIA_DRIVER.is_file():
-        driver = f"{_NVIDIA_DRIVER.read_text().splitlines()[0]} (nothing here uses it)"
-    report.say("NVIDIA driver", driver)
+    report.say("NVIDIA driver", driver_version() or "none found")
 
 
 def _examine_runtimes(report: Report, settings: Settings) -> None:
     report.heading("Runtimes")
-    for kind in KINDS.values():
-        found = f"{kind.version}, runs {', '.join(kind.precisions)} on the CPU"
-        problem = _import_problem(kind)
+    for kind in ALL_KINDS.values():
+        problem = _problem(kind)
         if problem is None:
-            report.say(kind.name, found)
-        elif kind.name == settings.runtime or kind.extra is None:
+            report.say(kind.name, f"{kind.version}, runs {', '.join(kind.precisions)} on the {kind.device}")
+        elif kind.name == settings.runtime:
             report.complain(kind.name, problem)
         else:
             report.say(kind.name, problem)
-    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
+    if not any(kind.version for kind in ALL_KINDS.values()):
+        report.complain("none installed", f"choose one: {KINDS['onnxruntime'].cure}, or on a GPU 'clipserve[gpu]'")
+    if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
         report.complain(
             "onnxruntime-gpu",
-            "lies in the same folder as onnxruntime and breaks it: uninstall both, then install onnxruntime",
+            "lies in the same folder as onnxruntime and breaks it: uninstall both, then install the one you want",
         )
-    report.say("CUDA, TensorRT", "not implemented yet; there is nothing to install")
-    report.say("run on a GPU", "nothing: no part of this version has been run or measured on one")
+    report.say("tried on a GPU", "nothing: no part of this version has been run or measured on one (docs/gpu.md)")
 
 
-def _import_problem(kind: RuntimeKind) -> str | None:
+def _problem(kind: RuntimeKind) -> str | None:
+    """Return why a runtime cannot be used here; None if it can."""
     if kind.version is None:
         return f"not installed: {kind.cure}"
     try:
-        import_module(kind.package)
+        if kind.device == GPU:
+            find_gpu()
+            _import_elsewhere(kind.module)
+        else:
+            import_module(kind.module)
+    except RuntimeLoadError as error:
+        return f"{kind.version} is installed, but {error}"
     except ImportError as error:
         return f"{kind.version} cannot be imported ({error}): {kind.cure}"
     return None
 
 
-def _installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
+def _import_elsewhere(module: str) -> None:
+    """Import a module in another process: libraries for GPUs may crash.
+
+    Raises:
+        ImportError: It cannot be imported.
+    """
+    run = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, check=False)  # noqa: S603
+    if run.returncode:
+        raise ImportError((run.stderr.strip().splitlines() or [f"status {run.returncode}"])[-1])
 
 
 def _examine_decoding(report: Report, settings: Settings) -> None:
@@ -213,8 +222,9 @@ def _examine_version(report: Report, settings: Settings, name: str, found: Found
     try:
         artefact = read_artefact(found.folder)
         file = artefact.model_file(settings.precision)
+        options = gpu_options(artefact.manifest, settings.of_model(artefact.manifest.name))
         for kind in _kinds_in_force(settings):
-            kind.open(file, settings.precision, 1)
+            kind.open(file, settings.precision, 1, options)
     except (ManifestError, RuntimeLoadError) as error:
         report.complain(name, str(error))
     else:
@@ -224,7 +234,7 @@ def _examine_version(report: Report, settings: Settings, name: str, found: Found
 
 def _kinds_in_force(settings: Settings) -> list[RuntimeKind]:
     if settings.runtime != AUTO:
-        return [KINDS[settings.runtime]]
+        return [ALL_KINDS[settings.runtime]]
     return [kind for kind in KINDS.values() if kind.version is not None and settings.precision in kind.precisions]
 
 

@@ -213,11 +213,18 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(default=1024, gt=0, description="views that may wait for a batch, a model")
     instances: int = Field(default=1, gt=0, description="copies of a model that run batches side by side")
     runtime_threads: int = Field(default=0, ge=0, description="threads of one run; 0: one a core")
-    runtime: Literal["onnxruntime", "openvino", "auto"] = Field(
-        default="onnxruntime", description="what runs the models; auto measures each at start and takes the faster"
+    runtime: Literal["onnxruntime", "openvino", "auto", "cuda", "tensorrt", "tensorrt_rtx"] = Field(
+        default="onnxruntime",
+        description="what runs the models: onnxruntime or openvino on the CPU, auto measures both at start and takes "
+        "the faster; on an NVIDIA GPU cuda (ONNX Runtime), tensorrt or tensorrt_rtx",
+    )
+    gpu_memory_bytes: int = Field(
+        default=0, ge=0, description="GPU memory of a model (cuda) or of a layer's workspace (TensorRT); 0: no limit"
     )
     precision: PrecisionName = Field(default="fp32", description="which of a model's files is served")
-    cache: Path = Field(default_factory=default_cache, description="folder for measurements, which need not last")
+    cache: Path = Field(
+        default_factory=default_cache, description="folder for measurements and engines, which can be made again"
+    )
     models: Annotated[dict[str, ModelSettings], NoDecode, BeforeValidator(_from_json)] = Field(
         default={},
         description='other values for single models, as JSON: {"name": {"max_batch_size": 4}}; possible are '

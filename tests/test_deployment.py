@@ -42,6 +42,12 @@ def arguments(stage: str, instruction: str) -> list[str]:
     return [argument for found, argument in STAGES[stage] if found == instruction]
 
 
+def inherited(stage: str, instruction: str) -> list[str]:
+    """Return the arguments in the stage, or in the nearest of those that it is made from."""
+    parent = arguments(stage, "FROM")[0].split(" AS ")[0]
+    return arguments(stage, instruction) or (inherited(parent, instruction) if parent in STAGES else [])
+
+
 def built_from(stage: str) -> set[str]:
     """Return the stage and all stages that something in it comes from."""
     names = {stage}
@@ -63,34 +69,40 @@ def test_builds_need_no_registry_but_the_base_image() -> None:
 
 def test_serve_is_the_default_target() -> None:
     assert next(reversed(STAGES)) == "serve"
-    assert arguments("serve", "CMD") == ['["clipserve", "serve"]']
-    assert arguments("serve", "EXPOSE") == ["8000"]
-    assert arguments("serve", "STOPSIGNAL") == ["SIGTERM"]
+    for stage in ("serve", "serve-gpu"):
+        assert inherited(stage, "CMD") == ['["clipserve", "serve"]']
+        assert inherited(stage, "EXPOSE") == ["8000"]
+        assert inherited(stage, "STOPSIGNAL") == ["SIGTERM"]
 
 
-@pytest.mark.parametrize("stage", ["serve", "export", "loadtest"])
+@pytest.mark.parametrize("stage", ["serve", "serve-gpu", "export", "loadtest"])
 def test_images_do_not_run_as_root(stage: str) -> None:
-    (user,) = arguments(stage, "USER")
+    user = inherited(stage, "USER")[-1]
     assert int(user.split(":")[0]) > 0
 
 
-def test_serve_installs_the_serving_dependencies_alone() -> None:
-    commands = [argument for stage in built_from("serve") for argument in arguments(stage, "RUN")]
+@pytest.mark.parametrize(("image", "extra"), [("serve", "cpu.txt"), ("serve-gpu", "gpu.txt")])
+def test_serve_installs_the_serving_dependencies_alone(image: str, extra: str) -> None:
+    commands = [argument for stage in built_from(image) for argument in arguments(stage, "RUN")]
     installs = [command for command in commands if "pip install" in command]
     assert installs
-    assert {name for command in installs for name in re.findall(r"-r (\S+)", command)} == {"serve.txt"}
+    assert {name for command in installs for name in re.findall(r"-r (\S+)", command)} == {"serve.txt", extra}
     assert all("-c constraints.txt" in command or "--no-deps" in command for command in installs)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert not any(dependency.startswith("torch") for dependency in project["dependencies"])
+    extras = project["optional-dependencies"]
+    serving = project["dependencies"] + extras[extra.removesuffix(".txt")]
+    assert not any(dependency.startswith("torch") for dependency in serving)
+    # Two distributions of ONNX Runtime in one folder break each other.
+    assert len([dependency for dependency in serving if dependency.startswith("onnxruntime")]) == 1
     assert any(dependency.startswith("torch==") for dependency in project["optional-dependencies"]["export"])
 
 
 def test_final_images_take_only_the_environment_from_the_build() -> None:
-    for stage in ("serve", "export", "loadtest"):
+    for stage in ("serve", "serve-gpu", "export", "loadtest"):
         assert built_from(stage) >= {f"{stage}-build", "base"}
         copied = [argument for argument in arguments(stage, "COPY") if "--from" in argument]
         assert copied == [f"--from={stage}-build /venv /venv"]
-        assert arguments(stage, "FROM") == [f"base AS {stage}"]
+        assert arguments(stage, "FROM")[0] in (f"base AS {stage}", f"server AS {stage}")
 
 
 def test_everything_that_is_copied_passes_the_ignore_file() -> None:
@@ -124,7 +136,7 @@ def answering(status: int) -> Iterator[tuple[int, list[str]]]:
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
 def test_health_check_asks_whether_the_server_is_ready(status: int, healthy: bool) -> None:
-    (check,) = arguments("serve", "HEALTHCHECK")
+    (check,) = inherited("serve", "HEALTHCHECK")
     python, *rest = json.loads(check.split("CMD ")[1])
     assert python == "python"
     with answering(status) as (port, paths):
@@ -136,7 +148,7 @@ def test_health_check_asks_whether_the_server_is_ready(status: int, healthy: boo
     assert (done.returncode == 0) == healthy
 
 
-@pytest.mark.parametrize("name", ["export", "serve", "loadtest"])
+@pytest.mark.parametrize("name", ["export", "serve", "serve-gpu", "loadtest"])
 def test_containers_are_confined(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
@@ -155,6 +167,17 @@ def test_serve_waits_for_export_and_reads_its_volume() -> None:
 
 def test_serve_is_given_time_to_drain() -> None:
     assert float(SERVICES["serve"]["stop_grace_period"].removesuffix("s")) > Settings().drain_timeout
+
+
+def test_gpu_is_used_only_when_asked_for() -> None:
+    service = SERVICES["serve-gpu"]
+    assert service["profiles"] == ["gpu"]
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    # Engines outlive the container, in a volume that is the server's alone.
+    cache = dict(word.split("=") for word in " ".join(arguments("serve-gpu", "ENV")).split())["CLIPSERVE_CACHE"]
+    assert service["volumes"] == ["models:/models:ro", f"engines:{cache}"]
+    assert any("--mode=700" in command and command.endswith(cache) for command in arguments("serve-gpu", "RUN"))
 
 
 def test_load_test_starts_only_when_asked_for() -> None:

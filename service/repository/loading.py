@@ -10,9 +10,12 @@ from typing import Any
 from service.batching import BatchSettings
 from service.fairness import FairGate
 from service.machine import ThreadPlan
-from service.manifest import read_artefact
+from service.manifest import Manifest, read_artefact
 from service.metrics import Metrics
-from service.repository.served import ServedModel, example_batch
+from service.repository.served import ServedModel, example_batch, view_shapes
+from service.runtimes.buckets import powers_of_two
+from service.runtimes.kinds import GPU_KINDS
+from service.runtimes.options import GpuOptions
 from service.runtimes.selection import RuntimeChooser
 from service.settings import Settings
 
@@ -57,9 +60,10 @@ class Loader:
         settings = self._settings.of_model(name)
         batch = _batch_settings(settings, artefact.manifest.max_batch_size)
         examples = [example_batch(artefact.manifest, size) for size in sorted({1, batch.max_batch_size})]
+        options = gpu_options(artefact.manifest, settings)
         model: ServedModel[Any] = ServedModel(
             artefact,
-            [self._chooser.load(artefact, examples) for _ in range(settings.instances)],
+            [self._chooser.load(artefact, examples, options) for _ in range(settings.instances)],
             batch,
             settings.request_timeout,
             self._gate,
@@ -80,10 +84,20 @@ class Loader:
 def _batch_settings(settings: Settings, largest: int) -> BatchSettings:
     """Return how a model is batched whose network takes `largest` views at most."""
     largest = min(settings.max_batch_size, largest)
-    smaller = {size for size in settings.batch_sizes if size < largest}
+    wanted = settings.batch_sizes
+    if not wanted and settings.runtime in GPU_KINDS:
+        # What is prepared for each size takes time and memory.
+        wanted = powers_of_two(largest)
+    smaller = {size for size in wanted if size < largest}
     return BatchSettings(
         max_batch_size=largest,
         max_queue_delay=settings.max_queue_delay,
         max_queue_size=settings.max_queue_size,
-        batch_sizes=(*sorted(smaller), largest) if settings.batch_sizes else (),
+        batch_sizes=(*sorted(smaller), largest) if wanted else (),
     )
+
+
+def gpu_options(manifest: Manifest, settings: Settings) -> GpuOptions:
+    """Return how a model is run on a GPU."""
+    batch_sizes = tuple(_batch_settings(settings, manifest.max_batch_size).sizes)
+    return GpuOptions(batch_sizes, view_shapes(manifest), settings.gpu_memory_bytes, settings.cache)

@@ -16,6 +16,7 @@ from service.batching import Batcher, BatchSettings
 from service.errors import RuntimeLoadError
 from service.fairness import FairGate
 from service.manifest import Artefact, ClassifierManifest, Manifest, SegmenterManifest, TensorSpec
+from service.media.preprocessing import aligned_size
 from service.metrics import ModelMetrics
 from service.runtimes.base import OutputName, Runtime
 
@@ -112,6 +113,15 @@ def example_batch(manifest: Manifest, size: int) -> NDArray[np.uint8]:
     """Return a batch of noise of the shape that the model takes, or for segmentation of one window's."""
     shape = _fixed_shape(manifest.inputs[0], manifest, size)
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def view_shapes(manifest: Manifest) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Return the smallest, the usual and the largest shape of a view."""
+    _, *usual = _fixed_shape(manifest.inputs[0], manifest, 1)
+    if isinstance(manifest, ClassifierManifest):
+        return tuple(usual), tuple(usual), tuple(usual)
+    long = manifest.preprocessing.max_long_side
+    return (*aligned_size((1, 1)), 3), tuple(usual), (*aligned_size((long, long)), 3)
 
 
 def _fixed_shape(spec: TensorSpec, manifest: Manifest, batch: int) -> tuple[int, ...]:

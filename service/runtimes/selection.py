@@ -18,7 +18,8 @@ from service.errors import RuntimeLoadError
 from service.machine import available_cores, cpu_model
 from service.manifest import Artefact, PrecisionName
 from service.runtimes.base import OutputName, Runtime
-from service.runtimes.kinds import KINDS, RuntimeKind
+from service.runtimes.kinds import ALL_KINDS, KINDS, RuntimeKind
+from service.runtimes.options import GpuOptions
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class RuntimeChooser:
     """Loads the runtime of each model.
 
     Args:
-        choice: Name of a kind of runtime, or "auto": the faster one for each model.
+        choice: Name of a kind of runtime, or "auto": for each model the faster one of the CPU.
         precision: Which of a model's files to run.
         threads: Threads of one run.
         cache: Folder that keeps what was measured; it is made if missing, and done without if it cannot be written.
@@ -45,12 +46,13 @@ class RuntimeChooser:
         self._threads = threads
         self._cache = cache
 
-    def load(self, artefact: Artefact, batches: list[NDArray[np.uint8]]) -> Runtime:
+    def load(self, artefact: Artefact, batches: list[NDArray[np.uint8]], options: GpuOptions | None = None) -> Runtime:
         """Return the runtime of a model.
 
         Args:
             artefact: The model.
             batches: Inputs to measure with.
+            options: What runtimes of the GPU need.
 
         Raises:
             RuntimeLoadError: The runtime that was asked for is not installed or cannot run the model.
@@ -58,7 +60,7 @@ class RuntimeChooser:
         """
         file = artefact.model_file(self._precision)
         if self._choice != AUTO:
-            return self._open(KINDS[self._choice], file)
+            return ALL_KINDS[self._choice].open(file, self._precision, self._threads, options)
         kinds = [kind for kind in KINDS.values() if kind.version is not None and self._precision in kind.precisions]
         if not kinds:
             raise RuntimeLoadError(

@@ -44,8 +44,8 @@ def test_sound_installation_has_nothing_to_mend() -> None:
     assert finding(run, "decoders").split(", ") == [name for name in ALLOWED_CODECS if name in av.codecs_available]
     assert finding(run, "uniformer_tiny_shapes") == "versions 1; served: latest"
     assert "fp32 loads" in finding(run, "uniformer_tiny_shapes/1")
-    assert finding(run, "run on a GPU").startswith("nothing")
-    assert "not implemented" in finding(run, "CUDA, TensorRT")
+    assert finding(run, "tried on a GPU").startswith("nothing")
+    assert "pip install 'clipserve[gpu]'" in finding(run, "cuda")
 
 
 def test_settings_say_where_they_come_from() -> None:

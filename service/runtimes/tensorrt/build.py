@@ -1,0 +1,39 @@
+"""Build an engine in a process of its own: `python -m service.runtimes.tensorrt.build BINDINGS [OUT] < request.json`.
+
+TensorRT can crash where a GPU or driver does not suit it, and keeps much memory after a build. BINDINGS is `tensorrt`
+or `tensorrt_rtx`, the request a BuildRequest. Without OUT nothing is kept: the exporter only wants to know whether the
+file can be built. Prints the version of TensorRT; what goes wrong goes to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import cast
+
+from pydantic import TypeAdapter
+
+from service.runtimes.tensorrt.api import BindingsName, load_bindings
+from service.runtimes.tensorrt.building import BuildError, BuildRequest, build
+
+REQUEST = TypeAdapter(BuildRequest)
+
+
+def main() -> int:
+    """Build what standard input asks for; 1 if it cannot be built."""
+    bindings, *output = sys.argv[1:]
+    request = REQUEST.validate_json(sys.stdin.buffer.read())
+    try:
+        trt = load_bindings(cast(BindingsName, bindings))
+        plan = build(trt, request)
+    except (BuildError, ImportError) as error:
+        print(f"{request.model_file} {error}", file=sys.stderr)
+        return 1
+    for path in output:
+        Path(path).write_bytes(plan)
+    print(trt.__version__)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
