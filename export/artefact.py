@@ -19,7 +19,7 @@ from export.staging import staging
 from export.variants import PrecisionWriter
 from export.verification import LIMITS
 from models import create_model, list_models, load_checkpoint, load_labels, load_palette, model_entry
-from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, PrecisionName
+from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, EngineBuilder, PrecisionName
 
 SERVED_TASKS = ("video_classification", "image_classification", "image_segmentation")
 # A batch of large pictures takes much memory.
@@ -37,6 +37,7 @@ class Order:
         precisions: Model files to write, in the order of PrecisionName; fp32 is always among them.
         calibration: Folder of media files (export/clips.py): one half gives int8 its ranges, every precision is
             measured on the other.
+        engines: Builders of TensorRT engines that must take every file.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Order:
     max_batch_size: int
     precisions: tuple[PrecisionName, ...]
     calibration: Path | None
+    engines: tuple[EngineBuilder, ...] = ()
 
     @property
     def sources(self) -> Sources:
@@ -75,6 +77,7 @@ def make_order(
     max_batch_size: int | None = None,
     precisions: Sequence[PrecisionName] = ("fp32",),
     calibration: Path | None = None,
+    engines: Sequence[EngineBuilder] = (),
 ) -> Order:
     """Return an order that can be carried out: what it names is there; None takes the task's own largest batch.
 
@@ -96,10 +99,14 @@ def make_order(
             raise ExportError(
                 f"{precision} is verified by OpenVINO, which is not installed: pip install 'clipserve[openvino]'"
             )
+    for builder in engines:
+        if find_spec(builder) is None:
+            extra = builder.replace("_", "-")
+            raise ExportError(f"{builder} is not installed: pip install 'clipserve[{extra}]'")
     # int8 is made from the fp32 file.
     written = tuple(known for known in get_args(PrecisionName) if known == "fp32" or known in precisions)
     default = DEFAULT_BATCH_SIZE_FOR_MASKS if task == "image_segmentation" else DEFAULT_BATCH_SIZE
-    return Order(name, checkpoint, max_batch_size or default, written, calibration)
+    return Order(name, checkpoint, max_batch_size or default, written, calibration, tuple(engines))
 
 
 def export_model(order: Order, repository: Path, report: Report) -> Exported:
@@ -127,7 +134,9 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
         if order.calibration is not None:
             report(f"decoding the files of {order.calibration}")
             clips = read_clips(order.calibration, name)
-        writer = PrecisionWriter(name, network, served_network(network), order.max_batch_size, clips, report)
+        writer = PrecisionWriter(
+            name, network, served_network(network), order.max_batch_size, clips, report, order.engines
+        )
         written, seconds = {}, {}
         for precision in order.precisions:
             began = perf_counter()

@@ -6,10 +6,11 @@ import argparse
 import logging
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from service.manifest import PrecisionName
+from service.manifest import EngineBuilder, PrecisionName
 
 DEMO_WEIGHTS = Path("demo/weights")
 LARGEST_BATCH = 256
@@ -51,7 +52,7 @@ class ExportCommand:
         )
         parser.add_argument(
             "--precision",
-            type=_precisions,
+            type=_list_of(get_args(PrecisionName)),
             default=("fp32",),
             metavar="LIST",
             help="model files to write, of fp32, fp16, bf16 and int8, separated by commas (default fp32; it is always "
@@ -63,6 +64,14 @@ class ExportCommand:
             metavar="FOLDER",
             help="media files such as the model will see: half of them give int8 its ranges, every precision is "
             "measured on the other half; labels.json among them ({file name: label}) adds accuracy",
+        )
+        parser.add_argument(
+            "--runtime",
+            type=_list_of(("onnx", *get_args(EngineBuilder))),
+            default=("onnx",),
+            metavar="LIST",
+            help="what the files must be fit for: onnx (always), tensorrt, tensorrt_rtx; the last two build an engine "
+            "of each file to find out, and throw it away (tensorrt needs a GPU for that)",
         )
         parser.add_argument(
             "--resume",
@@ -125,13 +134,17 @@ def _batch_size(text: str) -> int:
     return size
 
 
-def _precisions(text: str) -> tuple[str, ...]:
-    known = get_args(PrecisionName)
-    chosen = tuple(text.split(","))
-    for name in chosen:
-        if name not in known:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
-    return chosen
+def _list_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Return a reader of names separated by commas, each of which must be known."""
+
+    def read(text: str) -> tuple[str, ...]:
+        chosen = tuple(text.split(","))
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return chosen
+
+    return read
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -154,7 +167,10 @@ def _export(arguments: argparse.Namespace) -> int:
             print(f"{name} ({number} of {len(names)})", file=sys.stderr, flush=True)
         try:
             checkpoint = find_checkpoint(name, arguments.checkpoint, DEMO_WEIGHTS, alone=len(names) == 1)
-            order = make_order(name, checkpoint, arguments.max_batch_size, arguments.precision, arguments.calibration)
+            engines = [builder for builder in arguments.runtime if builder != "onnx"]
+            order = make_order(
+                name, checkpoint, arguments.max_batch_size, arguments.precision, arguments.calibration, engines
+            )
             artefact = finished(order, arguments.out) if arguments.resume else None
             if artefact is not None:
                 rows += artefact_rows(artefact, {})

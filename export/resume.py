@@ -27,6 +27,7 @@ def finished(order: Order, repository: Path) -> Artefact | None:
     same = (
         made == order.sources.facts
         and set(manifest.precisions) == set(order.precisions)
+        and all(set(order.engines) <= set(entry.engines) for entry in manifest.precisions.values())
         and manifest.max_batch_size == order.max_batch_size
         and manifest.tools == tool_versions()
     )

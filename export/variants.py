@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from export.clips import Clips
+from export.engines import check_engine
 from export.errors import ExportError
 from export.graph import ServedNetwork, export_onnx, input_shape, served_network
 from export.manifests import model_file_name
@@ -14,7 +16,7 @@ from export.progress import Report
 from export.quantization import quantise
 from export.verification import LIMITS, measure_on_clips, torch_cases, verify
 from models import Network
-from service.manifest import Precision, PrecisionName
+from service.manifest import EngineBuilder, Precision, PrecisionName
 
 _DTYPES: dict[PrecisionName, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -29,6 +31,7 @@ class PrecisionWriter:
         max_batch_size: Largest batch to verify.
         clips: Decoded clips; None: measure on made-up inputs alone, which int8 cannot do with.
         report: Called with a line of text before each step.
+        engines: Builders of TensorRT engines that must take every file.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class PrecisionWriter:
         max_batch_size: int,
         clips: Clips | None,
         report: Report,
+        engines: Sequence[EngineBuilder] = (),
     ) -> None:
         self._view_shape = input_shape(name)
         self._network = network
@@ -46,6 +50,8 @@ class PrecisionWriter:
         self._max_batch_size = max_batch_size
         self._clips = clips
         self._report = report
+        self._name = name
+        self._engines = engines
         report("asking torch")
         self._cases = torch_cases(name, served)
         self._clip_cases = [] if clips is None else clips.cases(served)
@@ -54,7 +60,8 @@ class PrecisionWriter:
         """Write and verify the file of a precision in `folder`; int8 is made from the fp32 file there.
 
         Raises:
-            ExportError: It cannot be made, or differs from torch by more than export.verification.LIMITS.
+            ExportError: It cannot be made, TensorRT does not take it, or it differs from torch by more than
+                export.verification.LIMITS.
         """
         file = folder / model_file_name(precision)
         self._report(f"writing {file.name}")
@@ -71,11 +78,18 @@ class PrecisionWriter:
                 served = served_network(self._network, _DTYPES[precision])
             export_onnx(served, self._view_shape, self._max_batch_size, file)
         self._report(f"verifying {file.name} against torch in another process")
+        verification = verify(file, precision, self._cases, self._max_batch_size)
+        on_clips = measure_on_clips(file, precision, self._clip_cases) if self._clip_cases else None
+        engines = {}
+        for builder in self._engines:
+            self._report(f"building an engine of {file.name} with {builder}")
+            engines[builder] = check_engine(builder, self._name, file, precision, self._max_batch_size)
         return Precision(
             file=file.name,
             runtime=LIMITS[precision].runtime,
-            verification=verify(file, precision, self._cases, self._max_batch_size),
-            on_clips=measure_on_clips(file, precision, self._clip_cases) if self._clip_cases else None,
+            verification=verification,
+            on_clips=on_clips,
             calibration_clips=calibration_clips,
             float32_layers=tuple(float32_layers),
+            engines=engines,
         )

@@ -21,6 +21,7 @@ LABELS_FILE = "labels.txt"
 PALETTE_FILE = "palette.json"
 
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
+EngineBuilder = Literal["tensorrt", "tensorrt_rtx"]
 _Level = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[_Level, _Level, _Level]  # RGB
 
@@ -182,6 +183,7 @@ class Precision(_Part):
         on_clips: On decoded ones; None where there were none.
         calibration_clips: Decoded clips or pictures that quantisation took its ranges from.
         float32_layers: Layers that quantisation left alone.
+        engines: Builders that were found to make an engine of the file, and their versions.
     """
 
     file: str
@@ -190,6 +192,7 @@ class Precision(_Part):
     on_clips: ClipFigures | None = None
     calibration_clips: int = 0
     float32_layers: tuple[str, ...] = ()
+    engines: dict[EngineBuilder, str] = {}
 
 
 class _Manifest(_Part):

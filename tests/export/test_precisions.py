@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def artefact(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     repository = tmp_path_factory.mktemp("precisions") / "repository"
     arguments = ("--precision", "fp32,fp16,bf16,int8", "--calibration", str(clips), "--max-batch-size", "3")
+    arguments += ("--runtime", "onnx,tensorrt_rtx")
     run = export("--out", str(repository), *arguments)
     assert run.returncode == 0, run.stderr
     assert [row.split()[1] for row in run.stdout.splitlines()[1:]] == ["fp32", "fp16", "bf16", "int8"]
@@ -96,6 +99,7 @@ def test_manifest_says_what_each_file_was_measured_at(artefact: Artefact, precis
     assert entry.on_clips.torch_accuracy == 1
     assert entry.on_clips.accuracy is not None
     assert entry.on_clips.accuracy >= 0.9
+    assert entry.engines == {"tensorrt_rtx": version("tensorrt-rtx")}
     assert entry.calibration_clips == (CLIPS // 2 if precision == "int8" else 0)
 
 
@@ -183,6 +187,13 @@ def test_unknown_precision_is_refused(tmp_path: Path) -> None:
     run = export("--precision", "fp32,fp8", "--out", str(tmp_path))
     assert run.returncode == 2
     assert "'fp8' is none of fp32, fp16, bf16, int8" in run.stderr
+
+
+@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed")
+def test_builder_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    run = export("--runtime", "tensorrt", "--out", str(tmp_path / "repository"))
+    assert run.returncode == 1
+    assert "tensorrt is not installed: pip install 'clipserve[tensorrt]'" in run.stderr
 
 
 @pytest.mark.parametrize(

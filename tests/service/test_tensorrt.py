@@ -170,7 +170,7 @@ def test_engine_is_built_once_and_again_when_anything_differs(
 def test_file_that_tensorrt_does_not_take_is_named_with_its_words(store: EngineStore, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(b"nothing")
-    with pytest.raises(RuntimeLoadError, match=rf"made no engine \(status 1\): {file} cannot be parsed"):
+    with pytest.raises(RuntimeLoadError, match=rf"made no engine \(status 1\): {file}: cannot be parsed"):
         find_engine("tensorrt_rtx", VERSION, replace(REQUEST, model_file=file), SOME_GPU, store)
     assert not list((tmp_path / "cache/engines").glob("*.engine"))
 

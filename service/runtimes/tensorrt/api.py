@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
-BindingsName = Literal["tensorrt", "tensorrt_rtx"]
+from service.manifest import EngineBuilder
+
+BindingsName: TypeAlias = EngineBuilder
 Shape = Sequence[int]
 
 

@@ -13,6 +13,8 @@ from typing import cast
 
 from pydantic import TypeAdapter
 
+from service.errors import RuntimeLoadError
+from service.runtimes.gpu import find_gpu
 from service.runtimes.tensorrt.api import BindingsName, load_bindings
 from service.runtimes.tensorrt.building import BuildError, BuildRequest, build
 
@@ -24,10 +26,13 @@ def main() -> int:
     bindings, *output = sys.argv[1:]
     request = REQUEST.validate_json(sys.stdin.buffer.read())
     try:
+        if bindings == "tensorrt":
+            # It measures kernels, and may crash where it cannot.
+            find_gpu()
         trt = load_bindings(cast(BindingsName, bindings))
         plan = build(trt, request)
-    except (BuildError, ImportError) as error:
-        print(f"{request.model_file} {error}", file=sys.stderr)
+    except (BuildError, ImportError, RuntimeLoadError) as error:
+        print(f"{request.model_file}: {error}", file=sys.stderr)
         return 1
     for path in output:
         Path(path).write_bytes(plan)

@@ -1,0 +1,48 @@
+"""Find out whether TensorRT builds an engine of an exported file.
+
+An engine belongs to the machine that serves it and is made there, by the same code: the service's, in another process.
+What is built here is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+from export.errors import ExportError
+from export.graph import input_shape
+from export.progress import run_module
+from models import model_entry
+from models.weights import WholePicture
+from service.manifest import EngineBuilder, PrecisionName
+
+ENGINE_BUILDERS: tuple[EngineBuilder, ...] = get_args(EngineBuilder)
+_SMALLEST_SIDE, _MULTIPLE = 64, 32
+
+
+def check_engine(builder: EngineBuilder, name: str, model_file: Path, precision: PrecisionName, largest: int) -> str:
+    """Build an engine for batches of 1 and `largest` views, and return the version of the builder.
+
+    Raises:
+        ExportError: It cannot be built; with TensorRT's words.
+    """
+    request = {
+        "model_file": str(model_file),
+        "precision": precision,
+        "profiles": {"batch_sizes": sorted({1, largest}), **_views(name)},
+        "is_for_here": False,
+    }
+    try:
+        return run_module(["service.runtimes.tensorrt.build", builder], 1, "engine", json.dumps(request)).strip()
+    except ExportError as error:
+        raise ExportError(f"{builder} makes no engine of {model_file.name}: {error}") from error
+
+
+def _views(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the views that the server would ask for (service.repository.view_shapes)."""
+    usual, preprocessing = input_shape(name), model_entry(name).weights.preprocessing
+    if not isinstance(preprocessing, WholePicture):
+        return dict.fromkeys(("smallest", "usual", "largest"), usual)
+    side = -(-preprocessing.max_long_side // _MULTIPLE) * _MULTIPLE
+    return {"smallest": (_SMALLEST_SIDE, _SMALLEST_SIDE, 3), "usual": usual, "largest": (side, side, 3)}
