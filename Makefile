@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-slow test-docker lint format type serve export loadtest bench train-demo evaluate-demo clean
+.PHONY: help demo install test test-slow test-docker test-gpu bench-gpu lint format type serve export loadtest bench train-demo evaluate-demo clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,28 @@ test-slow: install ## run the tests that take minutes as well
 
 test-docker: install ## build the images, start them, POST a clip
 	scripts/test_docker.sh
+
+# An environment of its own: ONNX Runtime's packages for CPU and GPU exclude each other. GPU_PYTHON=python3 takes one
+# that is there already.
+ifdef GPU_PYTHON
+GPU_READY :=
+else
+GPU_PYTHON := .venv-gpu/bin/python
+GPU_READY := .venv-gpu/ready
+endif
+
+.venv-gpu/ready: pyproject.toml constraints.txt
+	test -x .venv-gpu/bin/python || $(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install -q -c constraints.txt -e '.[dev]'
+	.venv-gpu/bin/python -m pip uninstall -q -y onnxruntime onnxruntime-gpu
+	.venv-gpu/bin/python -m pip install -q -c constraints.txt -e '.[gpu]'
+	touch $@
+
+test-gpu: $(GPU_READY) ## check parity on an NVIDIA GPU; fails if CLIPSERVE_GPU_PROMISED=1, or a driver, promises one in vain
+	$(GPU_PYTHON) -m pytest -m gpu tests/gpu
+
+bench-gpu: $(GPU_READY) ## measure torch, torch.compile, ONNX Runtime and TensorRT on an NVIDIA GPU; try NVDEC
+	$(GPU_PYTHON) -m bench.gpu
 
 lint: install ## check style
 	$(BIN)/ruff check
@@ -71,5 +93,5 @@ evaluate-demo: install ## POST freshly generated clips and pictures to a server 
 	$(BIN)/python -m demo.evaluate_segmentation
 
 clean: ## remove the virtual environment and everything generated
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/data loadtest/results
+	rm -rf $(VENV) .venv-gpu build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/data loadtest/results
 	find . -name __pycache__ -prune -exec rm -rf {} +
