@@ -165,6 +165,14 @@ def test_serve_waits_for_export_and_reads_its_volume() -> None:
     assert serve["ports"] == ["127.0.0.1:${PORT:-8000}:8000"]
 
 
+def test_second_start_exports_nothing_again() -> None:
+    *names, out, folder, resume = SERVICES["export"]["command"]
+    assert (out, folder, resume) == ("--out", "/models", "--resume")
+    assert names
+    for name in names:
+        assert (ROOT / f"demo/weights/{name}.safetensors").is_file()
+
+
 def test_serve_is_given_time_to_drain() -> None:
     assert float(SERVICES["serve"]["stop_grace_period"].removesuffix("s")) > Settings().drain_timeout
 
