@@ -19,6 +19,7 @@ from service.manifest import Artefact, ClassifierManifest, Manifest, SegmenterMa
 from service.media.preprocessing import aligned_size
 from service.metrics import ModelMetrics
 from service.runtimes.base import OutputName, Runtime
+from service.runtimes.options import ViewShape
 
 ManifestT = TypeVar("ManifestT", ClassifierManifest, SegmenterManifest)
 
@@ -115,7 +116,7 @@ def example_batch(manifest: Manifest, size: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def view_shapes(manifest: Manifest) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def view_shapes(manifest: Manifest) -> tuple[ViewShape, ViewShape, ViewShape]:
     """Return the smallest, the usual and the largest shape of a view."""
     _, *usual = _fixed_shape(manifest.inputs[0], manifest, 1)
     if isinstance(manifest, ClassifierManifest):

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.manifest import PrecisionName
+from service.runtimes.options import ViewShape
 from service.runtimes.tensorrt.api import IBuilderConfig, Log, Module
-
-ViewShape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
