@@ -218,7 +218,7 @@ def test_runtime_that_is_not_installed_stops_the_start_and_names_the_extra(tmp_p
     code = "from service.cli import main; sys.exit(main(['serve', '--port', '0', '--runtime', 'openvino']))"
     run = run_without("openvino", code)
     assert run.returncode == 1
-    (reason,) = [line for line in run.stderr.splitlines() if "cannot start:" in line]
+    (reason,) = [line for line in run.stderr.splitlines() if "cannot start: " in line]
     assert "runtime openvino is not installed" in reason
     assert "pip install 'clipserve[openvino]'" in run.stderr
     assert "Traceback" not in run.stderr
