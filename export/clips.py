@@ -73,6 +73,8 @@ def read_clips(folder: Path, name: str) -> Clips:
         with np.load(output, allow_pickle=False) as stored:
             files = sorted(stored.files)
             views = [stored[file][0] for file in files]
+    if model_entry(name).weights.task == "image_classification":
+        views = [view[0] for view in views]  # the decoder gives every view a time axis: (1, H, W, 3) -> (H, W, 3)
     if len(views) < 2:
         raise ExportError(f"{folder} holds {len(views)} media files: one half calibrates, the other is measured on")
     return Clips(views, _labels(folder, files, name))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from demo.labelled import write_clips
+from export.clips import read_clips
 from export.errors import ExportError
 from export.graph import served_network
 from export.precision import converted
@@ -212,6 +213,14 @@ def test_folder_that_cannot_be_used_is_named(
     assert run.returncode == 1
     assert message in run.stderr
     assert not list((tmp_path / "repository").glob("*"))
+
+
+def test_image_network_is_calibrated_with_single_frames(clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in ("00000", "00001"):
+        shutil.copy(clips / number, folder)
+    assert [view.shape for view in read_clips(folder, "uniformer_s_in1k").views] == [(224, 224, 3)] * 2
 
 
 def test_weight_that_does_not_fit_is_named() -> None:
