@@ -103,7 +103,6 @@ def make_order(
         if find_spec(builder) is None:
             extra = builder.replace("_", "-")
             raise ExportError(f"{builder} is not installed: pip install 'clipserve[{extra}]'")
-    # int8 is made from the fp32 file.
     written = tuple(known for known in get_args(PrecisionName) if known == "fp32" or known in precisions)
     default = DEFAULT_BATCH_SIZE_FOR_MASKS if task == "image_segmentation" else DEFAULT_BATCH_SIZE
     return Order(name, checkpoint, max_batch_size or default, written, calibration, tuple(engines))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import ml_dtypes
 import onnx
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch.export import Dim
 
 from export.errors import ExportError
 from export.precision import converted, sensitive_in_float32
+from export.rewrites import RuntimeName, rewritten
 from models import Network, model_entry
 from models.segmentation import Segmentor, resize
 from models.weights import Preprocessing, WholePicture
@@ -114,8 +114,16 @@ def served_network(network: Network, dtype: torch.dtype = torch.float32) -> Serv
     return wrapper(network, model_entry(network.name).weights.preprocessing, dtype).eval()
 
 
-def export_onnx(served: ServedNetwork, view_shape: tuple[int, ...], max_batch_size: int, file: Path) -> None:
+def export_onnx(
+    served: ServedNetwork,
+    view_shape: tuple[int, ...],
+    max_batch_size: int,
+    file: Path,
+    runtime: RuntimeName = "onnxruntime",
+) -> None:
     """Write the ONNX file of a served network; only the batch axis, and a segmentor's height and width, are dynamic.
+
+    Every runtime runs the graph; it has the shape that is fastest on `runtime`.
 
     Raises:
         ExportError: torch cannot export the network, or a dynamic axis came out fixed.
@@ -144,7 +152,7 @@ def export_onnx(served: ServedNetwork, view_shape: tuple[int, ...], max_batch_si
     _check_dynamic(model.graph.input[0], list(axes))
     for output in model.graph.output:
         _check_dynamic(output, [0])
-    _cast_folded_weights(model.graph, served.dtype)
+    model = rewritten(model, runtime)
     _forget_origin(model)
     onnx.save(model, file)
 
@@ -153,21 +161,6 @@ def _check_dynamic(value: onnx.ValueInfoProto, axes: list[int]) -> None:
     for axis in axes:
         if not value.type.tensor_type.shape.dim[axis].dim_param:
             raise ExportError(f"axis {axis} of {value.name} came out fixed")
-
-
-def _cast_folded_weights(graph: onnx.GraphProto, dtype: torch.dtype) -> None:
-    """Give the weights of every convolution the network's type.
-
-    The exporter folds a BatchNorm into a convolution of bfloat16 as float32. ONNX wants one type of all inputs, and
-    TensorRT insists on it.
-    """
-    if dtype != torch.bfloat16:
-        return
-    weights = {name for node in graph.node if node.op_type == "Conv" for name in node.input[1:]}
-    for weight in graph.initializer:
-        if weight.name in weights and weight.data_type == onnx.TensorProto.FLOAT:
-            values = onnx.numpy_helper.to_array(weight).astype(ml_dtypes.bfloat16)
-            weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from export.graph import ServedNetwork, export_onnx, input_shape, served_network
 from export.manifests import model_file_name
 from export.progress import Report
 from export.quantization import quantise
+from export.rewrites import RuntimeName
 from export.verification import LIMITS, measure_on_clips, torch_cases, verify
 from models import Network
 from service.manifest import EngineBuilder, Precision, PrecisionName
@@ -57,7 +59,7 @@ class PrecisionWriter:
         self._clip_cases = [] if clips is None else clips.cases(served)
 
     def write(self, precision: PrecisionName, folder: Path) -> Precision:
-        """Write and verify the file of a precision in `folder`; int8 is made from the fp32 file there.
+        """Write and verify the file of a precision in `folder`; its graph suits the runtime that it is verified by.
 
         Raises:
             ExportError: It cannot be made, TensorRT does not take it, or it differs from torch by more than
@@ -65,18 +67,22 @@ class PrecisionWriter:
         """
         file = folder / model_file_name(precision)
         self._report(f"writing {file.name}")
+        runtime = LIMITS[precision].runtime
         calibration_clips, float32_layers = 0, list[str]()
         if precision == "int8":
             if self._clips is None:
                 raise ExportError("int8 needs decoded clips")
             views = self._clips.calibration
-            float32_layers = quantise(folder / model_file_name("fp32"), file, views, self._report)
+            with tempfile.TemporaryDirectory() as temporary:
+                source = Path(temporary) / model_file_name("fp32")
+                self._export(self._served, source, runtime)
+                float32_layers = quantise(source, file, views, self._report)
             calibration_clips = len(views)
         else:
             served = self._served
             if precision in _DTYPES:
                 served = served_network(self._network, _DTYPES[precision])
-            export_onnx(served, self._view_shape, self._max_batch_size, file)
+            self._export(served, file, runtime)
         self._report(f"verifying {file.name} against torch in another process")
         verification = verify(file, precision, self._cases, self._max_batch_size)
         on_clips = measure_on_clips(file, precision, self._clip_cases) if self._clip_cases else None
@@ -86,10 +92,13 @@ class PrecisionWriter:
             engines[builder] = check_engine(builder, self._name, file, precision, self._max_batch_size)
         return Precision(
             file=file.name,
-            runtime=LIMITS[precision].runtime,
+            runtime=runtime,
             verification=verification,
             on_clips=on_clips,
             calibration_clips=calibration_clips,
             float32_layers=tuple(float32_layers),
             engines=engines,
         )
+
+    def _export(self, served: ServedNetwork, file: Path, runtime: RuntimeName) -> None:
+        export_onnx(served, self._view_shape, self._max_batch_size, file, runtime)

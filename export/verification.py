@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from export.errors import ExportError, VerificationError
 from export.graph import INPUT_NAME, ServedNetwork, input_shape
+from export.rewrites import RuntimeName
 from export.progress import run_module, tracked
 from models import model_entry
 from service.manifest import ClipFigures, PrecisionName, Verification
@@ -42,7 +43,7 @@ class Limits:
 
     relative_error: float
     agreement: float
-    runtime: Literal["onnxruntime", "openvino"]
+    runtime: RuntimeName
 
 
 LIMITS: dict[PrecisionName, Limits] = {
