@@ -49,11 +49,13 @@ class ServedNetwork(nn.Module):
 
     def normalised(self, frames: Tensor) -> Tensor:
         """Return the network's input: uint8 (B, ..., 3) -> (B, 3, ...)."""
-        # The cast comes first: TensorRT takes uint8 input into a Cast and nothing else.
-        x = frames.float()
+        # The cast comes first: TensorRT takes uint8 input into a Cast and nothing else. The channels move before the
+        # arithmetic: with three of them last, ONNX Runtime would broadcast in steps of three.
+        x = frames.float().movedim(-1, 1)
         if self.is_bgr:
-            x = x.flip(-1)
-        return (x * self.scale + self.shift).movedim(-1, 1).to(self.dtype)
+            x = x.flip(1)
+        of_channel = (-1, *(1,) * (x.ndim - 2))
+        return (x * self.scale.reshape(of_channel) + self.shift.reshape(of_channel)).to(self.dtype)
 
     def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         with sensitive_in_float32(self.dtype):
