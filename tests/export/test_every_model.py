@@ -1,12 +1,14 @@
-"""Every network survives its export: ONNX Runtime computes what torch computes, at batch 1, 2 and 3."""
+"""Every network survives its export: ONNX Runtime computes what torch computes, at batch 1, 2 and 3, the maximum."""
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from export.graph import export_onnx, input_shape, served_network
 from export.verification import LIMITS, torch_cases, verify
 from models import create_model, list_models, model_entry
+from tests.export.graph_quality import check_graph
 
 # One light member of each family in the default run; all others on request.
 DEFAULT = {
@@ -35,8 +37,10 @@ DISTINCT = [name for i, name in enumerate(NAMES) if not any(is_same_network(name
     "name", [pytest.param(name, marks=[] if name in DEFAULT else pytest.mark.slow) for name in DISTINCT]
 )
 def test_exported_network_equals_torch(name: str, tmp_path: Path) -> None:
-    served, file = served_network(create_model(name)), tmp_path / "model.onnx"
+    network, file = create_model(name), tmp_path / "model.onnx"
+    served = served_network(network)
     export_onnx(served, input_shape(name), 3, file)
+    check_graph(network, input_shape(name), onnx.load(file))
     verification = verify(file, "fp32", torch_cases(name, served), 3)
     assert verification.batch_sizes == (1, 2, 3)
     assert verification.relative_error < LIMITS["fp32"].relative_error
