@@ -77,8 +77,9 @@ export: install ## export NAME (make export NAME=uniformer_s_16x4_k400 CHECKPOIN
 loadtest: install ## headless Locust against a server of its own (USERS=8 DURATION=20s)
 	scripts/loadtest.sh
 
-bench: install ## measure decoding against a full decode, seeking and torchcodec
+bench: install ## measure networks against the machine's peak, and decoding against a full decode, seeking, torchcodec
 	$(PIP) install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m bench.networks
 	$(BIN)/python -m bench.decoding
 
 train-demo: install ## train the demo networks from their seeds and export them

@@ -58,6 +58,12 @@ def quantise(model: Path, output: Path, views: Sequence[NDArray[np.uint8]], repo
         return left
 
 
+def quantise_everything(model: Path, output: Path, views: Sequence[NDArray[np.uint8]]) -> None:
+    """Write the int8 file of a float32 one with every layer quantised, whatever that does to the logits."""
+    with tempfile.TemporaryDirectory() as folder:
+        _Quantiser(model, Path(folder), views).write(output, [])
+
+
 class _Quantiser:
     """Quantises one model in different ways; its activations' ranges are collected once."""
 

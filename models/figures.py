@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.registry import list_models, model_entry
@@ -40,11 +41,18 @@ def measure(name: str) -> Figures:
     frames = (weights.sampling.num_frames,) if weights.task == "video_classification" else ()
     with torch.device("meta"):
         network = entry.network(entry.config).eval()
-        view = torch.empty(1, 3, *frames, height, width)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(view)
     params = sum(parameter.numel() for parameter in network.parameters())
-    return Figures(params, round(counter.get_total_flops() / 2e9, 4))
+    return Figures(params, round(count_gmacs(network, (3, *frames, height, width)), 4))
+
+
+def count_gmacs(network: nn.Module, view_shape: tuple[int, ...]) -> float:
+    """Return 10^9 multiply-adds of convolutions, linear layers and matrix products for one view (3, ..., H, W).
+
+    On torch's meta device nothing is computed.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, *view_shape))
+    return float(counter.get_total_flops()) / 2e9
 
 
 @cache
