@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from export.errors import ExportError, VerificationError
 from export.graph import INPUT_NAME, ServedNetwork, input_shape
-from export.rewrites import RuntimeName
 from export.progress import run_module, tracked
+from export.rewrites import RuntimeName
 from models import model_entry
 from service.manifest import ClipFigures, PrecisionName, Verification
 
