@@ -45,7 +45,7 @@ def interrupt(repository: Path, step: str, number: signal.Signals) -> int:
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith(f"- {step}"):
-            time.sleep(0.3)
+            time.sleep(0.05)
             process.send_signal(number)
             break
     process.stderr.read()
