@@ -72,8 +72,8 @@ def generate_clip(seed: int, number: int) -> Clip:
     return render_clip(LABELS[number % len(LABELS)], rng)
 
 
-def generate_file(seed: int, number: int) -> tuple[bytes, str]:
-    """Return the encoded file and the label of clip `number` of the set `seed`: mostly H.264, some VP9 and MPEG-4."""
+def generate_file(seed: int, number: int, labels: str = "shapes") -> tuple[bytes, str]:
+    """Return clip `number` of the set `seed` as a file, mostly H.264, some VP9 and MPEG-4, and its label of a set."""
     clip = generate_clip(seed, number)
     rng = np.random.default_rng((seed, number, 1))
     kind = rng.choice(["h264", "vp9", "mpeg4"], p=[0.7, 0.15, 0.15])
@@ -83,4 +83,10 @@ def generate_file(seed: int, number: int) -> tuple[bytes, str]:
         encoding = vp9(int(rng.integers(24, 46)))
     else:
         encoding = mpeg4(int(rng.integers(2, 10)))
-    return encode_frames(clip.frames, clip.fps, encoding), clip.label
+    return encode_frames(clip.frames, clip.fps, encoding), clip.label_of(labels)
+
+
+def generate_picture_file(seed: int, number: int, labels: str = "shapes") -> tuple[bytes, str]:
+    """Return still picture `number` of the set `seed` as a JPEG file, and its label of a set."""
+    clip = render_clip("still", np.random.default_rng((seed, number, 2)))
+    return encode_picture(clip.frames[0]), clip.label_of(labels)

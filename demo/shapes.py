@@ -71,6 +71,9 @@ _OUTLINES: dict[str, list[tuple[float, float]]] = {
     "corner": [(-0.7, -0.7), (-0.2, -0.7), (-0.2, 0.3), (0.7, 0.3), (0.7, 0.7), (-0.7, 0.7)],
     "mushroom": [(sin(a) * (0.55 if cos(a) > 0 else 0.9), -cos(a)) for a in np.linspace(0, 2 * pi, 24, endpoint=False)],
 }
+OUTLINES = tuple(_OUTLINES)
+# By the names of their files in models/labels.
+LABEL_SETS = {"shapes": LABELS, "outlines": OUTLINES}
 _ASPECTS = ((4, 3), (16, 9), (1, 1), (3, 4), (9, 16))
 _FRAME_RATES = (12, 15, 24, 25, 30, 50, 60)
 
@@ -82,12 +85,18 @@ class Clip:
     Attributes:
         frames: uint8 RGB, (T, H, W, 3).
         fps: Frames a second.
-        label: One of LABELS.
+        label: What happens, one of LABELS.
+        outline: The shape that it happens to, one of OUTLINES: a single frame tells it.
     """
 
     frames: NDArray[np.uint8]
     fps: int
     label: str
+    outline: str
+
+    def label_of(self, labels: str) -> str:
+        """Return the clip's label of that set, one of LABEL_SETS."""
+        return {"shapes": self.label, "outlines": self.outline}[labels]
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,8 @@ def render_clip(label: str, rng: np.random.Generator) -> Clip:
     seconds = rng.uniform(0.9, 2.4)
     height, width = _frame_size(rng)
     background = _background(height, width, rng)
-    outline = np.array(_OUTLINES[str(rng.choice(list(_OUTLINES)))])
+    outline = str(rng.choice(OUTLINES))
+    corners = np.array(_OUTLINES[outline])
     motion = _motion(label, rng)
     noise = rng.uniform(0.0, 8.0)
     count = max(2, round(seconds * fps))
@@ -119,9 +129,9 @@ def render_clip(label: str, rng: np.random.Generator) -> Clip:
     frames = np.empty((count, height, width, 3), np.uint8)
     for i in range(count):
         progress = i / (count - 1)
-        frame = _frame(background, outline, motion, progress, (progress - 0.5) * seconds)
+        frame = _frame(background, corners, motion, progress, (progress - 0.5) * seconds)
         frames[i] = np.clip(frame + np.roll(grain[i % 4], 7 * i, axis=1), 0, 255)
-    return Clip(frames, fps, label)
+    return Clip(frames, fps, label, outline)
 
 
 def render_picture(rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from demo.clips import generate_clip, generate_file
-from demo.shapes import LABELS, MIRRORED, RED_BLUE_SWAPPED, REVERSED, TRANSPOSED, UPSIDE_DOWN, render_clip
+from demo.shapes import LABELS, MIRRORED, OUTLINES, RED_BLUE_SWAPPED, REVERSED, TRANSPOSED, UPSIDE_DOWN, render_clip
 from models import load_labels
 
 
 def test_labels_are_the_registered_ones() -> None:
     assert load_labels("shapes") == LABELS
+    assert load_labels("outlines") == OUTLINES
     assert len(set(LABELS)) == len(LABELS) >= 10
 
 
@@ -66,6 +67,7 @@ def test_clips_vary_and_are_reproducible() -> None:
     assert len({clip.fps for clip in clips}) >= 5
     assert np.array_equal(clips[7].frames, generate_clip(3, 7).frames)
     assert generate_file(3, 4) == generate_file(3, 4)
+    assert {clip.outline for clip in clips} == set(OUTLINES)
 
 
 def test_files_hold_what_was_drawn() -> None:
