@@ -24,7 +24,16 @@ from torch.nn.functional import conv2d, interpolate, pad
 from models.cyclemlp import B1, B2, B3, B5, CycleMLPConfig, Downsample, SpatialMixing
 from models.layers import Mlp
 from models.registry import Network, register_variant
-from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights
+from models.weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    Published,
+    Sampling,
+    Views,
+    Weights,
+    shapes_weights,
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -387,6 +396,16 @@ def _grown_from(image: CycleMLPConfig) -> MLP3DConfig:
 
 
 XS, S, M, L = (_grown_from(image) for image in (B1, B2, B3, B5))
+# Sized for the generated clips of demo/, whose 16 frames are four steps in time.
+TINY = MLP3DConfig(
+    num_classes=11,
+    depths=(1, 1, 2, 1),
+    embed_dims=(32, 64, 96, 144),
+    mlp_ratios=(3, 3, 3, 3),
+    num_frames=16,
+    input_size=64,
+    gtm=("sr_lr", 2),
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Variants: weights. None were published; protocol: paper, section 4.2; figures: tables 2 to 5. The tables speak of
@@ -447,3 +466,4 @@ def _register_videos() -> None:
 
 
 _register_videos()
+register_variant("mlp3d_tiny_shapes", MLP3D, TINY, shapes_weights("mlp3d_tiny_shapes", 16, 64))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.layers import Mlp
 from models.registry import Network, register_variant
-from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights
+from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -356,6 +356,15 @@ TINY = MorphMLPConfig(num_classes=1000, depths=(3, 4, 7, 3), embed_dims=(84, 168
 SMALL = MorphMLPConfig(num_classes=1000, depths=(3, 4, 9, 3))
 BASE = MorphMLPConfig(num_classes=1000, depths=(4, 6, 15, 4))
 LARGE = MorphMLPConfig(num_classes=1000, depths=(4, 8, 18, 6))
+# Sized for the generated clips of demo/. Chunks are a row, two rows and everything, as in the others.
+TINY_SHAPES = MorphMLPConfig(
+    num_classes=11,
+    depths=(1, 1, 2, 1),
+    embed_dims=(16, 48, 96, 144),
+    chunk_lengths=(16, 16, 16, 4),
+    num_frames=16,
+    input_size=64,
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Variants: weights
@@ -458,3 +467,4 @@ def _register_something_something() -> None:
 _register_images()
 _register_kinetics()
 _register_something_something()
+register_variant("morphmlp_tiny_shapes", MorphMLP, TINY_SHAPES, shapes_weights("morphmlp_tiny_shapes", 16, 64))

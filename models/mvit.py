@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from models.layers import Mlp
 from models.registry import Network, model_entry, register_variant
-from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights
+from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
 logger = logging.getLogger(__name__)
 
@@ -506,6 +506,20 @@ SMALL = MViTConfig(
     patch_padding=0,
     kv_stride=4,
 )
+# Sized for the generated clips of demo/: patches overlap, as in the base network.
+TINY = MViTConfig(
+    num_classes=11,
+    depths=(1, 2, 2),
+    embed_dims=(48, 96, 144),
+    head_dim=48,
+    mlp_ratio=3,
+    num_frames=8,
+    input_size=64,
+    patch_kernel=12,
+    patch_stride=8,
+    patch_padding=2,
+    kv_stride=2,
+)
 IMAGE_16 = MViTConfig(num_classes=1000, kv_stride=4)
 IMAGE_24 = replace(IMAGE_16, depths=(2, 3, 16, 3))
 IMAGE_24_WIDE = replace(IMAGE_24, embed_dims=(112, 224, 448, 896), head_dim=112, input_size=320)
@@ -674,3 +688,4 @@ _register_kinetics()
 _register_something_something()
 _register_charades()
 _register_images()
+register_variant("mvit_tiny_shapes", MViT, TINY, shapes_weights("mvit_tiny_shapes", 8, 64))

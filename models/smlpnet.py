@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.registry import Network, register_variant
-from models.weights import Published, imagenet_weights
+from models.weights import Published, imagenet_weights, outlines_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -277,6 +277,8 @@ def resize_projections(state_dict: dict[str, Tensor], network: SMLPNet) -> dict[
 TINY = SMLPNetConfig(num_classes=1000, depths=(2, 8, 14, 2), embed_dims=(80, 160, 320, 640))
 SMALL = SMLPNetConfig(num_classes=1000, depths=(2, 10, 24, 2), embed_dims=(96, 192, 384, 768))
 BASE = SMLPNetConfig(num_classes=1000, depths=(2, 10, 24, 2), embed_dims=(112, 224, 448, 896))
+# Sized for single frames of the generated clips of demo/.
+TINY_SHAPES = SMLPNetConfig(num_classes=5, depths=(1, 2, 3, 1), embed_dims=(32, 64, 112, 144), input_size=64)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Variants: weights
@@ -302,3 +304,4 @@ def _register_images() -> None:
 
 
 _register_images()
+register_variant("smlpnet_tiny_shapes", SMLPNet, TINY_SHAPES, outlines_weights("smlpnet_tiny_shapes", 64))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.layers import ChannelsFirstLayerNorm, Mlp
 from models.registry import Network, register_variant
-from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights
+from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -525,24 +525,8 @@ def _register_small_datasets() -> None:
     register_variant("uniformer_s_16x4_hmdb51", UniFormer, replace(SMALL, num_frames=16), hmdb)
 
 
-def _register_demo() -> None:
-    weights = Weights(
-        task="video_classification",
-        dataset="generated shapes (demo/)",
-        labels="shapes",
-        preprocessing=Preprocessing(96, (96, 96), "bilinear", (0.45,) * 3, (0.225,) * 3),
-        sampling=Sampling("dense", num_frames=8, rate=4, target_fps=30),
-        views=Views(),
-        published=None,
-        checkpoint="uniformer_tiny_shapes.safetensors",
-        origin="demo/weights, trained by `make train-demo`",
-        licence="Apache-2.0",
-    )
-    register_variant("uniformer_tiny_shapes", UniFormer, TINY, weights)
-
-
 _register_images()
 _register_kinetics()
 _register_something_something()
 _register_small_datasets()
-_register_demo()
+register_variant("uniformer_tiny_shapes", UniFormer, TINY, shapes_weights("uniformer_tiny_shapes", 8, 96))

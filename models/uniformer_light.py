@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.layers import Mlp
 from models.registry import Network, register_variant
 from models.uniformer import LICENCE, OFFICIAL, Attention, ConvStem, LocalBlock, PatchEmbed, batch_norm, conv
-from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights
+from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -259,6 +259,15 @@ class UniFormerLight(UniFormerLightBackbone):
 XXS = UniFormerLightConfig(num_classes=1000, depths=(2, 5, 8, 2), embed_dims=(56, 112, 224, 448), head_dim=28)
 XS = UniFormerLightConfig(num_classes=1000, depths=(3, 5, 9, 3), embed_dims=(64, 128, 256, 512), head_dim=32)
 SCALED = (True, True, True, True)
+# Sized for the generated clips of demo/: under 1 M parameters and 0.1 GMAC at 8 x 64 x 64.
+TINY = UniFormerLightConfig(
+    num_classes=11,
+    depths=(1, 2, 3, 2),
+    embed_dims=(16, 32, 80, 144),
+    head_dim=16,
+    num_frames=8,
+    input_size=64,
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Variants: weights
@@ -322,3 +331,6 @@ def _register_kinetics() -> None:
 
 _register_images()
 _register_kinetics()
+register_variant(
+    "uniformer_light_tiny_shapes", UniFormerLight, TINY, shapes_weights("uniformer_light_tiny_shapes", 8, 64)
+)

@@ -195,6 +195,62 @@ def imagenet_weights(
     )
 
 
+SHAPES_DATASET = "generated shapes (demo/)"
+SHAPES_ORIGIN = "demo/weights, trained by `make train-demo`"
+SHAPES_LICENCE = "Apache-2.0"
+
+
+def shapes_weights(name: str, num_frames: int, size: int) -> Weights:
+    """Return the entry of a video classifier trained on the generated clips of demo/.
+
+    A clip of the network spans 32 frames at 30 a second, whatever the number of frames that it takes out of these.
+
+    Args:
+        name: Registered name; its weights are demo/weights/<name>.safetensors.
+        num_frames: Frames a clip, a divisor of 32.
+        size: Height and width of the input.
+    """
+    return Weights(
+        task="video_classification",
+        dataset=SHAPES_DATASET,
+        labels="shapes",
+        preprocessing=_shapes_preprocessing(size),
+        sampling=Sampling("dense", num_frames, rate=32 // num_frames, target_fps=30),
+        views=Views(),
+        published=None,
+        checkpoint=f"{name}.safetensors",
+        origin=SHAPES_ORIGIN,
+        licence=SHAPES_LICENCE,
+    )
+
+
+def outlines_weights(name: str, size: int) -> Weights:
+    """Return the entry of an image classifier trained on single frames of the same clips: which shape it is.
+
+    A video is looked at in four frames.
+
+    Args:
+        name: Registered name; its weights are demo/weights/<name>.safetensors.
+        size: Height and width of the input.
+    """
+    return Weights(
+        task="image_classification",
+        dataset=SHAPES_DATASET,
+        labels="outlines",
+        preprocessing=_shapes_preprocessing(size),
+        sampling=Sampling("single", num_frames=1),
+        views=Views(clips=4),
+        published=None,
+        checkpoint=f"{name}.safetensors",
+        origin=SHAPES_ORIGIN,
+        licence=SHAPES_LICENCE,
+    )
+
+
+def _shapes_preprocessing(size: int) -> Preprocessing:
+    return Preprocessing(size, (size, size), "bilinear", (0.45,) * 3, (0.225,) * 3)
+
+
 @cache
 def load_labels(name: str) -> tuple[str, ...]:
     """Return the class names of label file `name` in output order.

@@ -67,8 +67,12 @@ def pytorchvideo_state(network: Network) -> dict[str, Tensor]:
     return theirs
 
 
+# The demo's own network is no variant of the paper.
+VARIANTS = [name for name in list_models(family="mvit") if name != "mvit_tiny_shapes"]
+
+
 def test_sizes_cover_every_variant() -> None:
-    assert sorted(SIZES) == list_models(family="mvit")
+    assert sorted(SIZES) == VARIANTS
 
 
 @pytest.mark.parametrize("name", sorted(SIZES))
@@ -87,7 +91,7 @@ def test_parameters_and_multiply_adds_are_the_reference_ones(name: str) -> None:
 
 
 def test_every_weights_entry_describes_its_network() -> None:
-    for name in list_models(family="mvit"):
+    for name in VARIANTS:
         entry = model_entry(name)
         assert entry.weights.sampling.num_frames == (entry.config.num_frames or 1), name
         assert entry.weights.preprocessing.crop == (entry.config.input_size,) * 2, name

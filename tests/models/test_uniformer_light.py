@@ -98,7 +98,8 @@ def test_variants_without_golden_have_the_published_size(name: str, parameters: 
 
 
 def test_labels_and_preprocessing_follow_the_name() -> None:
-    for name in list_models(family="uniformer_light"):
+    # The demo's own network is no variant of the paper.
+    for name in set(list_models(family="uniformer_light")) - {"uniformer_light_tiny_shapes"}:
         entry = model_entry(name)
         preprocessing, size = entry.weights.preprocessing, entry.config.input_size
         assert preprocessing.crop == (size, size)
