@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-slow test-docker test-gpu bench-gpu lint format type serve export loadtest bench train-demo evaluate-demo clean
+.PHONY: help demo install test test-slow test-docker test-gpu bench-gpu lint format type serve export loadtest bench train-demo export-demo evaluate-demo evaluate-precisions clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,7 +69,7 @@ type: install ## check types
 	$(BIN)/mypy
 
 serve: $(VENV)/serving ## serve model_repository/ on PORT
-	$(BIN)/clipserve serve --port $(PORT)
+	$(BIN)/clipserve serve --port $(PORT) --default-model uniformer_tiny_shapes
 
 export: install ## export NAME (make export NAME=uniformer_s_16x4_k400 CHECKPOINT=file.pth)
 	$(BIN)/clipserve export $(NAME) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
@@ -82,16 +82,20 @@ bench: install ## measure networks against the machine's peak, and decoding agai
 	$(BIN)/python -m bench.networks
 	$(BIN)/python -m bench.decoding
 
-train-demo: install ## train the demo networks from their seeds and export them
+train-demo: install ## train the demo networks from their seeds
 	$(BIN)/python -m demo.train
 	$(BIN)/python -m demo.train_segmentation
-	rm -rf model_repository/uniformer_tiny_shapes model_repository/uniformer_tiny_shapes_fpn
-	$(BIN)/clipserve export uniformer_tiny_shapes
-	$(BIN)/clipserve export uniformer_tiny_shapes_fpn
+
+export-demo: install ## export the demo networks anew into model_repository/
+	rm -rf model_repository/*_tiny_shapes model_repository/*_tiny_shapes_fpn
+	for file in demo/weights/*.safetensors; do $(BIN)/clipserve export $$(basename $$file .safetensors) || exit 1; done
 
 evaluate-demo: install ## POST freshly generated clips and pictures to a server and print how right the answers are
 	$(BIN)/python -m demo.evaluate
 	$(BIN)/python -m demo.evaluate_segmentation
+
+evaluate-precisions: install ## export the demo classifiers in every precision and measure each on 1,000 clips
+	$(BIN)/python -m demo.evaluate_precisions
 
 clean: ## remove the virtual environment and everything generated
 	rm -rf $(VENV) .venv-gpu build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo/data loadtest/results

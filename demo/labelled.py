@@ -4,22 +4,51 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
+from tqdm import tqdm
+
 from demo.clips import generate_file
+from demo.shapes import LABEL_SETS
 
-# Training, its held-out set and the evaluation over HTTP use others (demo/train.py, demo/evaluate.py).
+# Training, its held-out set and the evaluation over HTTP use others (demo/training.py, demo/evaluate.py).
 SEED = 3
+LABELS_FILE = "labels.json"
+
+# Makes the content and the label of a file from its seed, its number and the name of a label set.
+Generate = Callable[[int, int, str], tuple[bytes, str]]
 
 
-def write_clips(folder: Path, count: int, seed: int = SEED) -> None:
-    """Write `count` clips and labels.json, {file name: label}, into `folder`, which is made if missing."""
+def write_clips(
+    folder: Path, count: int, seed: int = SEED, labels: str = "shapes", generate: Generate = generate_file
+) -> None:
+    """Write `count` media files and labels.json, {file name: label}, into `folder`, which is made if missing.
+
+    labels.json comes last: a folder that has it is whole.
+
+    Args:
+        folder: Where to write.
+        count: How many files.
+        seed: Of the endless set that they are the first of.
+        labels: What the labels tell, one of LABEL_SETS.
+        generate: Makes each file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    labels = {}
-    for number in range(count):
-        content, labels[f"{number:05}"] = generate_file(seed, number)
-        (folder / f"{number:05}").write_bytes(content)
-    (folder / "labels.json").write_text(json.dumps(labels, indent=2) + "\n", encoding="utf-8")
+    names = [f"{number:05}" for number in range(count)]
+    with ProcessPoolExecutor() as pool:
+        made = pool.map(partial(_write, folder, seed, labels, generate), range(count), names, chunksize=8)
+        given = list(tqdm(made, total=count, desc=f"clips of seed {seed}", unit="clip"))
+    text = json.dumps(dict(zip(names, given, strict=True)), indent=2)
+    (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _write(folder: Path, seed: int, labels: str, generate: Generate, number: int, name: str) -> str:
+    content, label = generate(seed, number, labels)
+    (folder / name).write_bytes(content)
+    return label
 
 
 def main() -> None:
@@ -27,8 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips", type=int, default=440, help="clips to write (%(default)s)")
+    parser.add_argument("--labels", choices=LABEL_SETS, default="shapes", help="what they tell (%(default)s)")
     arguments = parser.parse_args()
-    write_clips(arguments.folder, arguments.clips)
+    write_clips(arguments.folder, arguments.clips, labels=arguments.labels)
 
 
 if __name__ == "__main__":

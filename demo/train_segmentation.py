@@ -112,11 +112,12 @@ def main() -> None:
     network = create_model(NAME)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     train(network, pictures, masks, arguments.epochs, batch_size=16, seed=arguments.seed)
+    file = save_weights(network)
     result = measure(network, HOLD_OUT_SEED, HELD_OUT)
     print(f"mean IoU of {HELD_OUT} held-out scenes: {result.mean:.4f}")
     for label, iou in zip(SCENE_LABELS, result.per_class, strict=True):
         print(f"  {iou:.4f}  {label}")
-    print(f"wrote {save_weights(network)} after {(time.monotonic() - begin) / 60:.1f} minutes")
+    print(f"wrote {file} after {(time.monotonic() - begin) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

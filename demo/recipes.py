@@ -1,0 +1,25 @@
+"""How each classifier of the demo is trained; `python -m demo.train` reads this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What differs from network to network.
+
+    Attributes:
+        epochs: Passes over the training clips.
+        peak_rate: Highest learning rate.
+        clips: Training clips.
+    """
+
+    epochs: int
+    peak_rate: float
+    clips: int = 2200
+
+
+RECIPES = {
+    "uniformer_tiny_shapes": Recipe(epochs=14, peak_rate=2e-3, clips=3300),
+}
