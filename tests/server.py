@@ -20,6 +20,9 @@ from service.server import Server
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+REPOSITORY = ROOT / "model_repository"
+# What most tests need: one model that classifies and one that segments.
+SERVED = ("uniformer_tiny_shapes", "uniformer_tiny_shapes_fpn")
 
 
 class RunningServer:
@@ -49,14 +52,26 @@ def free_port() -> int:
         return port
 
 
+def link_models(folder: Path) -> Path:
+    """Return a repository in `folder` with the SERVED models of the committed one alone: it is loaded sooner."""
+    repository = folder / "served_models"
+    if not repository.is_dir():
+        repository.mkdir()
+        for name in SERVED:
+            (repository / name).symlink_to(REPOSITORY / name)
+    return repository
+
+
 @contextmanager
 def serving(folder: Path, **settings: object) -> Iterator[RunningServer]:
     """Run a server with the given settings until the block ends; its log goes to `folder`.
 
-    It does not linger at its end, unless a setting says so.
+    Unless a setting says so, it serves SERVED alone and does not linger at its end.
     """
     port, log = free_port(), folder / "server.log"
     settings = {"drain_delay": 0, **settings}
+    if "repository" not in settings:
+        settings["repository"] = link_models(folder)
     environment = {**os.environ, **{f"CLIPSERVE_{key.upper()}": str(value) for key, value in settings.items()}}
     with log.open("wb") as output:
         process = subprocess.Popen(
