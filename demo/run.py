@@ -13,6 +13,8 @@ from typing import Any
 from demo.local_server import DIRECT, local_server
 
 MEDIA_FOLDER = Path(__file__).parent / "media"
+# Without a choice the first by name would answer where no model is named.
+DEFAULT_MODEL = "uniformer_tiny_shapes"
 # What the demo's network may err about a class's share of a picture's pixels.
 SHARE_TOLERANCE = 0.02
 
@@ -70,7 +72,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep serving until Ctrl-C")
     arguments = parser.parse_args()
     labels, shares = read_expected("labels.json"), read_expected("shares.json")
-    with local_server(arguments.port) as server:
+    with local_server(arguments.port, default_model=DEFAULT_MODEL) as server:
         address = server.url
         results = [show_label(address, MEDIA_FOLDER / name, expected) for name, expected in labels.items()]
         results += [show_segments(address, MEDIA_FOLDER / name, expected) for name, expected in shares.items()]
