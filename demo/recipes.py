@@ -22,4 +22,5 @@ class Recipe:
 
 RECIPES = {
     "uniformer_tiny_shapes": Recipe(epochs=14, peak_rate=2e-3, clips=3300),
+    "uniformer_light_tiny_shapes": Recipe(epochs=16, peak_rate=2e-3),
 }

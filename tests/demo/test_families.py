@@ -1,0 +1,40 @@
+"""Every family of networks has a member that answers uploads, behind a real server."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from demo.clips import generate_file
+from demo.recipes import RECIPES
+from models import model_entry
+from tests.server import REPOSITORY, RunningServer, serving
+
+# Training and evaluation use other seeds.
+SEED, CLIPS = 78, 33
+# What nine in ten clips are worth is far from guessing, which gets one in eleven, or one in five of the outlines.
+BOUND = 0.9
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with serving(tmp_path_factory.mktemp("families"), repository=REPOSITORY) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_is_small(name: str) -> None:
+    files = list((REPOSITORY / name).glob("*/model.onnx"))
+    assert files
+    assert all(file.stat().st_size < 4_000_000 for file in files if name != "uniformer_tiny_shapes")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_is_right_about_clips_that_it_never_saw(server: RunningServer, name: str) -> None:
+    url, labels = f"{server.url}/v1/models/{name}/classify", model_entry(name).weights.labels
+    right = 0
+    for content, label in (generate_file(SEED, number, labels) for number in range(CLIPS)):
+        answer = httpx.post(url, content=content, timeout=60)
+        assert answer.status_code == 200, answer.text
+        right += answer.json()["predictions"][0]["label"] == label
+    assert right >= BOUND * CLIPS
