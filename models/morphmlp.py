@@ -349,6 +349,17 @@ class MorphMLP(MorphMLPBackbone):
         return logits
 
 
+def randomise_time(network: Network) -> None:
+    """Start the temporal layers at random, for a training that no image training came before.
+
+    As constants they are all alike, and equal gradients keep the channels of a group equal for ever.
+    """
+    for module in network.modules():
+        if isinstance(module, TemporalMorphFC):
+            module.mlp_t.reset_parameters()
+            module.proj.reset_parameters()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Variants: architectures
 

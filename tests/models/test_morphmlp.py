@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from models import CheckpointError, create_model, list_models, load_checkpoint
-from models.morphmlp import MorphMLPBackbone, TemporalMorphFC, mix_columns, mix_plane
+from models.morphmlp import MorphMLPBackbone, TemporalMorphFC, mix_columns, mix_plane, randomise_time
 from tests.golden.fill import fill, golden_input
 from tests.models.golden_check import count_gmacs, read_golden, relative_error
 
@@ -129,3 +129,17 @@ def test_settings_that_no_network_has_are_refused() -> None:
     network = create_model("morphmlp_s_16x4_k400", depths=(1, 1, 1, 1))
     with pytest.raises(ValueError, match="sample 16 frames"):
         network(torch.zeros(1, 3, 8, 224, 224))
+
+
+@pytest.mark.parametrize("at_random", [False, True])
+def test_channels_of_temporal_layers_learn_apart_only_from_a_random_start(at_random: bool) -> None:
+    torch.manual_seed(0)
+    network = create_model("morphmlp_tiny_shapes")
+    if at_random:
+        randomise_time(network)
+    network(torch.randn(1, 3, 16, 64, 64)).square().sum().backward()
+    layer = network.get_parameter("blocks3.0.t_fc.mlp_t.weight")
+    assert layer.grad is not None
+    gradients = layer.grad.unflatten(0, (8, -1))  # (time, channels of a group, inputs)
+    alike = bool(torch.allclose(gradients[:, :1].expand_as(gradients), gradients, rtol=1e-4, atol=1e-7))
+    assert alike != at_random
