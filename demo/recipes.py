@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from models import Network
 
 
 @dataclass(frozen=True)
@@ -13,11 +16,13 @@ class Recipe:
         epochs: Passes over the training clips.
         peak_rate: Highest learning rate.
         clips: Training clips.
+        prepare: Changes the fresh network before the training.
     """
 
     epochs: int
     peak_rate: float
     clips: int = 2200
+    prepare: Callable[[Network], None] = lambda _: None
 
 
 RECIPES = {

@@ -97,6 +97,7 @@ def train_one(name: str) -> None:
     views, labels = load_examples(TRAIN_SEED, recipe.clips, name, DATA_FOLDER)
     torch.manual_seed(SEED)
     network = create_model(name)
+    recipe.prepare(network)
     train(network, views, labels, recipe, names)
     file = save_weights(network)
     held_out, truth = load_examples(HOLD_OUT_SEED, HELD_OUT, name, DATA_FOLDER)
