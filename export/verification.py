@@ -34,8 +34,8 @@ class Limits:
     """What a written file may differ by from the torch network in float32.
 
     Attributes:
-        relative_error: Of the logits of any view; of an int8 file, of decoded clips only, since noise lies outside the
-            ranges that it was calibrated for.
+        relative_error: Of the logits of any view, or of many what 99 in 100 keep to (export/comparison.py); of an int8
+            file, of decoded clips only, since noise lies outside the ranges that it was calibrated for.
         agreement: Share of equal classes, of the pixels of a mask and of decoded clips.
         runtime: The one that runs the file to find out: ONNX Runtime's CPU provider refuses bf16, and int8 files are
             made for OpenVINO.

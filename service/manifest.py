@@ -145,7 +145,7 @@ class Verification(_Part):
         input_sizes: Heights and widths compared, each at every batch size.
         inputs: Number of different inputs compared at each.
         max_abs_difference: Largest difference of a logit.
-        relative_error: Largest ||file - torch|| / ||torch - mean(torch)|| of a view.
+        relative_error: ||file - torch|| / ||torch - mean(torch)|| of the worst view, or of many what 99 in 100 keep to.
         top1_agreement: Share of arg maxes that agree, 0 to 1: one a view, or for segmentation one a pixel.
     """
 

@@ -1,0 +1,52 @@
+"""What is measured of a written file: by a graph of one cast, and answers that are wrong on purpose."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from export.errors import VerificationError
+from export.verification import Case, measure_on_clips
+
+VIEWS = np.random.default_rng(0).integers(0, 256, (200, 4), np.uint8)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A file whose logits are its input."""
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["frames"], ["logits"], to=TensorProto.FLOAT)],
+        "cast",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])],
+    )
+    file = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), file)
+    return file
+
+
+def answers(wrong: int) -> NDArray[np.float32]:
+    """Return what torch would say, the first `wrong` of them spread twice as far as the file's."""
+    logits = VIEWS.astype(np.float32)
+    mean = logits.mean(axis=1, keepdims=True)
+    logits[:wrong] += (logits - mean)[:wrong]
+    return logits
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_view_in_a_hundred_may_jump(model: Path, wrong: int) -> None:
+    figures = measure_on_clips(model, "fp16", [Case(VIEWS, {"logits": answers(wrong)})])
+    assert (figures.clips, figures.relative_error, figures.top1_agreement) == (200, 0, 1)
+
+
+def test_two_views_in_a_hundred_may_not(model: Path) -> None:
+    with pytest.raises(VerificationError, match=r"on 200 decoded clips by a relative 5\.00e-01"):
+        measure_on_clips(model, "fp16", [Case(VIEWS, {"logits": answers(4)})])
+
+
+def test_of_few_views_none_may_jump(model: Path) -> None:
+    with pytest.raises(VerificationError, match=r"on 99 decoded clips by a relative 5\.00e-01"):
+        measure_on_clips(model, "fp16", [Case(VIEWS[:99], {"logits": answers(1)[:99]})])
