@@ -3,6 +3,7 @@ PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3.12),pyt
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO_MODELS := $(basename $(notdir $(wildcard demo/weights/*.safetensors)))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -87,8 +88,8 @@ train-demo: install ## train the demo networks from their seeds
 	$(BIN)/python -m demo.train_segmentation
 
 export-demo: install ## export the demo networks anew into model_repository/
-	rm -rf model_repository/*_tiny_shapes model_repository/*_tiny_shapes_fpn
-	for file in demo/weights/*.safetensors; do $(BIN)/clipserve export $$(basename $$file .safetensors) || exit 1; done
+	rm -rf $(addprefix model_repository/,$(DEMO_MODELS))
+	$(BIN)/clipserve export $(DEMO_MODELS)
 
 evaluate-demo: install ## POST freshly generated clips and pictures to a server and print how right the answers are
 	$(BIN)/python -m demo.evaluate

@@ -15,7 +15,7 @@ from typing import get_args
 from demo.labelled import LABELS_FILE, SEED, write_clips
 from demo.recipes import RECIPES
 from demo.training import DATA_FOLDER, WEIGHTS_FOLDER
-from export.artefact import export_model
+from export.artefact import export_model, make_order
 from models import model_entry
 from service.manifest import PrecisionName, read_artefact
 
@@ -44,7 +44,8 @@ def export_all_precisions(name: str, clips: Path) -> Path:
     """Return the artefact of network `name` with every precision."""
     shutil.rmtree(REPOSITORY / name, ignore_errors=True)
     checkpoint = WEIGHTS_FOLDER / f"{name}.safetensors"
-    return export_model(name, checkpoint, REPOSITORY, None, print, get_args(PrecisionName), clips)
+    order = make_order(name, checkpoint, precisions=get_args(PrecisionName), calibration=clips)
+    return export_model(order, REPOSITORY, print).folder
 
 
 def table_row(cells: tuple[str, ...]) -> str:
