@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models import Network
+from models.morphmlp import randomise_time
 
 
 @dataclass(frozen=True)
@@ -28,4 +29,6 @@ class Recipe:
 RECIPES = {
     "uniformer_tiny_shapes": Recipe(epochs=14, peak_rate=2e-3, clips=3300),
     "uniformer_light_tiny_shapes": Recipe(epochs=16, peak_rate=2e-3),
+    "morphmlp_tiny_shapes": Recipe(epochs=14, peak_rate=2e-3, prepare=randomise_time),
+    "mvit_tiny_shapes": Recipe(epochs=16, peak_rate=2e-3),
 }

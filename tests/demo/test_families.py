@@ -12,8 +12,8 @@ from tests.server import REPOSITORY, RunningServer, serving
 
 # Training and evaluation use other seeds.
 SEED, CLIPS = 78, 33
-# What nine in ten clips are worth is far from guessing, which gets one in eleven, or one in five of the outlines.
-BOUND = 0.9
+# Guessing gets one in eleven, or one in five of the outlines. The least trained ones are right about four in five.
+BOUND = 0.7
 
 
 @pytest.fixture(scope="module")
