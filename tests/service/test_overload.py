@@ -75,7 +75,7 @@ def test_what_cannot_be_done_in_time_is_refused_before_it_is_sent(tmp_path: Path
         assert shed
         for answer in shed:
             assert_shed(answer, "overloaded")
-            assert "a request gets 2 s" in answer.json()["detail"]
+            assert "of the 2 s that a request gets it may wait 75%" in answer.json()["detail"]
         assert {answer.status_code for answer in answers} <= {200, 429, 504}
         # Nothing is left of those who ran out of time.
         while metric(server, "clipserve_queue_depth") or metric(server, "clipserve_requests_in_flight"):
