@@ -107,7 +107,7 @@ async def receive_upload(
     held = HeldBytes(max_bytes, memory)
     try:
         with stage("receive"):
-            sink = _sink(request, _RawSink(descriptor, held), max_bytes)
+            sink = _sink(request, _RawSink(descriptor, held), held)
             await receive_body(request, sink.write, idle_timeout)
             sink.finish()
             check_media(descriptor)
@@ -178,7 +178,7 @@ def _is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def _sink(request: Request, raw: _RawSink, max_bytes: int) -> _RawSink | _FormSink:
+def _sink(request: Request, raw: _RawSink, held: HeldBytes) -> _RawSink | _FormSink:
     if not _is_form(request):
         return raw
     _, parameters = parse_options_header(request.headers["content-type"])
@@ -186,7 +186,7 @@ def _sink(request: Request, raw: _RawSink, max_bytes: int) -> _RawSink | _FormSi
     if not boundary:
         raise BadParameterError("the multipart form names no boundary in its Content-Type")
     try:
-        return _FormSink(boundary, raw, max_bytes + FORM_ALLOWANCE)
+        return _FormSink(boundary, raw, held)
     except FormParserError as error:
         raise BadParameterError(f"the multipart form is broken: {error}") from error
 
@@ -207,11 +207,14 @@ class _RawSink:
 
 
 class _FormSink:
-    """Parses a multipart form as it comes and writes its `file` part; every other part is skipped unread."""
+    """Parses a multipart form as it comes and writes its `file` part; every other part is skipped unread.
 
-    def __init__(self, boundary: bytes, target: _RawSink, max_bytes: int) -> None:
+    The others are few and small: parsing a body of nothing but tiny parts would keep the event loop busy for a minute.
+    """
+
+    def __init__(self, boundary: bytes, target: _RawSink, held: HeldBytes) -> None:
         self._target = target
-        self._max_bytes = max_bytes
+        self._held = held
         self._size = 0
         self._header_name = b""
         self._header_value = b""
@@ -232,12 +235,15 @@ class _FormSink:
 
     def write(self, chunk: bytes) -> None:
         self._size += len(chunk)
-        if self._size > self._max_bytes:
-            raise PayloadTooLargeError(f"the form has more than {self._max_bytes} bytes: send the file alone")
         try:
             self._parser.write(chunk)
         except FormParserError as error:
             raise BadParameterError(f"the multipart form is broken: {error}") from error
+        if self._size - self._held.size > FORM_ALLOWANCE:
+            raise PayloadTooLargeError(
+                f"the form has more than {FORM_ALLOWANCE} bytes beside its `file`, which is the limit: "
+                "send the file alone"
+            )
 
     def finish(self) -> None:
         if not self._ended:
