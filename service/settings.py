@@ -26,7 +26,10 @@ def default_cache() -> Path:
 
 
 def _from_json(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
 
 
 def _from_json_or_word(value: object) -> object:
@@ -45,7 +48,7 @@ class ModelSettings(BaseModel):
             is ready.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     versions: VersionChoice | None = None
     default_version: int | None = Field(default=None, gt=0)
@@ -72,12 +75,12 @@ class ApiKey(BaseModel):
         burst: How many it may make at once after a pause; None: what one second allows, at least one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
     admin: bool = False
-    requests_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    requests_per_second: float | None = Field(default=None, gt=0)
     burst: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
@@ -117,7 +120,7 @@ Origin = Annotated[str, AfterValidator(_origin)]
 class Settings(BaseSettings):
     """Every setting has a default that is safe on a small machine."""
 
-    model_config = SettingsConfigDict(env_prefix="CLIPSERVE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="CLIPSERVE_", frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def settings_customise_sources(
