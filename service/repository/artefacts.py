@@ -6,14 +6,16 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from errno import EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM
 from pathlib import Path
 
 from service.errors import ManifestError
 from service.manifest import MANIFEST_FILE
 
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
-# What is gone while we look, is no folder, or is not ours to read (lost+found of a volume) is not an artefact.
-_NOT_AN_ARTEFACT = (FileNotFoundError, NotADirectoryError, PermissionError)
+# What is gone while we look, is no folder, has one where a file should be, links to itself, or is not ours to read
+# (lost+found of a volume) is not an artefact. Any other error may be the file system's, and what is served then stays.
+_NOT_AN_ARTEFACT = frozenset({ENOENT, ENOTDIR, EISDIR, ELOOP, EACCES, EPERM})
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def parse_version(text: str) -> int | None:
 def find_artefacts(repository: Path) -> dict[str, Versions]:
     """Return the versions of every model by its name, ascending.
 
-    A folder without a manifest does not count: it may be on its way. Names that begin with a dot never do.
+    A folder without a manifest does not count: it may be on its way. Names that begin with a dot never do, nor those
+    that could not be shown: with control characters, or in another encoding than the system's.
 
     Raises:
         ManifestError: The folder is missing, cannot be read, or holds no artefact.
@@ -61,7 +64,7 @@ def find_artefacts(repository: Path) -> dict[str, Versions]:
 
 
 def _folders(parent: Path) -> Iterator[Path]:
-    return (entry for entry in parent.iterdir() if not entry.name.startswith("."))
+    return (entry for entry in parent.iterdir() if entry.name.isprintable() and not entry.name.startswith("."))
 
 
 def _versions(model: Path) -> Iterator[tuple[int, Found]]:
@@ -70,15 +73,18 @@ def _versions(model: Path) -> Iterator[tuple[int, Found]]:
             number = parse_version(folder.name)
             if number is not None and (found := _look(folder)):
                 yield number, found
-    except _NOT_AN_ARTEFACT:
-        return
+    except OSError as error:
+        if error.errno not in _NOT_AN_ARTEFACT:
+            raise
 
 
 def _look(folder: Path) -> Found | None:
     try:
         manifest = (folder / MANIFEST_FILE).read_bytes()
         files = [(file.name, file.stat()) for file in folder.iterdir()]
-    except _NOT_AN_ARTEFACT:
+    except OSError as error:
+        if error.errno not in _NOT_AN_ARTEFACT:
+            raise
         return None
     marks = frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
     return Found(folder, hashlib.sha256(manifest).hexdigest(), marks)

@@ -168,6 +168,20 @@ def test_default_model_may_name_a_version(tmp_path: Path) -> None:
         assert classify(server, "models/b/classify") == ("2", "class 2")
 
 
+def test_odd_neighbours_of_a_model_stop_nothing(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    (models / "itself").symlink_to("itself")
+    (models / "m/2").symlink_to("2")
+    (models / "m/3/manifest.json").mkdir(parents=True)
+    # No answer could name the first in UTF-8, and the second would write a line of its own into the log.
+    for name in (b"\xff", b"m\nn"):
+        shutil.copytree(models / "m/1", models / os.fsdecode(name) / "1")
+    with served(tmp_path) as server:
+        assert classify(server)[0] == "1"
+        assert index(server) == {"m/1": "READY"}
+
+
 def test_start_takes_the_newest_version_that_is_sound(tmp_path: Path) -> None:
     write_classifier(tmp_path / "models", "m", 1)
     break_file(write_classifier(tmp_path / "models", "m", 2))
