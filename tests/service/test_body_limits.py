@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from select import select
 
 import pytest
 from fastapi.routing import iter_route_contexts
@@ -56,3 +60,24 @@ def test_endless_body_is_refused(small: RunningServer, method: str, path: str, h
         for _ in range(4 * LIMIT // 0x10000):
             connection.sendall(sent)
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+def test_body_that_only_drips_is_given_up(tmp_path: Path) -> None:
+    with serving(tmp_path, request_timeout=1, decode_workers=1, api_keys=KEYS) as server, ExitStack() as stack:
+        host, port = server.url.removeprefix("http://").split(":")
+        waiting = {}
+        for method, path in paths_with_body():
+            connection = stack.enter_context(socket.create_connection((host, int(port))))
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{AUTHORIZATION}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head.encode())
+            waiting[connection] = path
+        # No pause is as long as the one that would be too long by itself.
+        patience = time.monotonic() + 20
+        while waiting and time.monotonic() < patience:
+            answered, _, _ = select(waiting, [], [], 0.2)
+            for connection in answered:
+                path = waiting.pop(connection)
+                assert connection.recv(65536).startswith(b"HTTP/1.1 504"), path
+            for connection in waiting:
+                connection.sendall(b"1\r\n \r\n")
+        assert not waiting

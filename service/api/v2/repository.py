@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, StrictBool
 
 from service.api.admin import require_admin
+from service.api.deadline import deadline
 from service.api.state import ServerState, server_state
 from service.api.upload import check_declared_length, receive_body
 from service.api.v2.schema import ModelT, NoParameters, Parameters, UnloadParameters, checked, parse_json
@@ -88,6 +89,8 @@ async def _receive(request: Request, kind: type[ModelT]) -> ModelT:
             raise PayloadTooLargeError(f"the request has more than {_MAX_REQUEST_BYTES} bytes, which is the limit")
         content.extend(chunk)
 
+    settings = server_state(request).settings
     check_declared_length(request, _MAX_REQUEST_BYTES)
-    await receive_body(request, write, server_state(request).settings.upload_idle_timeout)
+    async with deadline(settings.request_timeout):
+        await receive_body(request, write, settings.upload_idle_timeout)
     return checked(kind, parse_json(content or b"{}"), "the request")
