@@ -6,19 +6,16 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.probes import PROBES
 from service.context import current_request
 from service.errors import UnauthorizedError
 from service.keyring import Keyring
 from service.settings import ApiKey
 
 # Whatever is not here, whole path by whole path, needs a key: a new route does before anybody thinks of it.
-OPEN_PATHS = frozenset(
+# Probes learn no more than whether the server works.
+OPEN_PATHS = PROBES | frozenset(
     {
-        # Probes: orchestrators and load balancers have no key, and learn no more than whether the server works.
-        "/healthz",
-        "/readyz",
-        "/v2/health/live",
-        "/v2/health/ready",
         # The page, which asks for a key itself, and the description of the API: the same on every server.
         "/",
         "/web/page.css",

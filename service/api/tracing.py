@@ -7,11 +7,12 @@ from time import perf_counter
 from opentelemetry.trace import Tracer, format_trace_id, get_current_span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.probes import PROBES
 from service.context import Stage, current_request
 from service.tracing import add_stage_spans
 
 # Asked every few seconds by machines; their traces would bury the others.
-UNTRACED_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"})
+UNTRACED_PATHS = PROBES | {"/metrics"}
 
 
 def is_untraced(scope: Scope) -> bool:
