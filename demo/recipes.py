@@ -31,4 +31,5 @@ RECIPES = {
     "uniformer_light_tiny_shapes": Recipe(epochs=16, peak_rate=2e-3),
     "morphmlp_tiny_shapes": Recipe(epochs=14, peak_rate=2e-3, prepare=randomise_time),
     "mvit_tiny_shapes": Recipe(epochs=16, peak_rate=2e-3),
+    "smlpnet_tiny_shapes": Recipe(epochs=24, peak_rate=2e-3),
 }
