@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -114,9 +114,10 @@ class Batcher:
         settings: Sizes and delays.
         gate: Shared by the models that run on the same cores.
         metrics: Where batches are counted; its name is the model's.
-        accepted: How many requests the model has been given and has not answered, their views submitted or yet to come.
 
     Attributes:
+        accepted: How many requests the model has been given and has not answered, their views submitted or yet to come;
+            kept by whoever accepts them.
         statistics: What was run so far.
     """
 
@@ -127,15 +128,14 @@ class Batcher:
         settings: BatchSettings,
         gate: FairGate,
         metrics: ModelMetrics,
-        accepted: Callable[[], int],
     ) -> None:
         self.settings = settings
+        self.accepted = 0
         self.statistics = ModelStatistics()
         self._runtimes = runtimes
         self._executor = executor
         self._gate = gate
         self._metrics = metrics
-        self._accepted = accepted
         self._submitting = 0
         self._queue: list[_Item] = []
         self._ahead: _Ahead | None = None
@@ -263,7 +263,7 @@ class Batcher:
 
     def _more_to_come(self) -> bool:
         """Whether a request is on its way whose views are not here yet: only these are worth waiting for."""
-        return self._accepted() > self._submitting
+        return self.accepted > self._submitting
 
     def _full(self) -> bool:
         """Whether the views at the head of the queue fill a batch."""

@@ -50,8 +50,7 @@ class ServedModel(Generic[ManifestT]):
         self._runtimes = runtimes
         # One thread an instance, and one that puts the next batch together meanwhile.
         self._executor = ThreadPoolExecutor(len(runtimes) + 1, thread_name_prefix=f"batch-{artefact.manifest.name}")
-        self._requests = 0
-        self.batcher = Batcher(runtimes, self._executor, settings, gate, metrics, lambda: self._requests)
+        self.batcher = Batcher(runtimes, self._executor, settings, gate, metrics)
         self._unused = asyncio.Event()
         self._unused.set()
 
@@ -85,13 +84,13 @@ class ServedModel(Generic[ManifestT]):
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep the model alive for an accepted request, which the block is."""
-        self._requests += 1
+        self.batcher.accepted += 1
         self._unused.clear()
         try:
             yield
         finally:
-            self._requests -= 1
-            if not self._requests:
+            self.batcher.accepted -= 1
+            if not self.batcher.accepted:
                 self._unused.set()
 
     async def retire(self) -> None:

@@ -58,7 +58,6 @@ def view(value: int) -> NDArray[np.uint8]:
 async def running(
     runtime: SummingRuntime, size: int = 4, delay: float = 0.0, queue: int = 100, **more: Any
 ) -> AsyncIterator[Batcher]:
-    accepted = more.pop("accepted", EVERYBODY)
     with ThreadPoolExecutor(4) as executor:
         batcher = Batcher(
             more.pop("runtimes", [runtime]),
@@ -66,8 +65,8 @@ async def running(
             BatchSettings(size, delay, queue, more.pop("sizes", ())),
             more.pop("gate", FairGate(1)),
             more.pop("metrics", Metrics()).of_model(more.pop("name", "summing")),
-            lambda: accepted,
         )
+        batcher.accepted = more.pop("accepted", EVERYBODY)
         assert not more
         batcher.start()
         try:

@@ -152,7 +152,8 @@ async def go_through(storm: Storm) -> list[tuple[Submit, bool, Outcome]]:
     with FailingExecutor(storm.failures) as executor:
         limits = BatchSettings(storm.size, storm.delay, QUEUE, storm.sizes)
         gate, metrics = FairGate(storm.instances), Metrics().of_model("summing")
-        batcher = Batcher([runtime] * storm.instances, executor, limits, gate, metrics, lambda: storm.accepted)
+        batcher = Batcher([runtime] * storm.instances, executor, limits, gate, metrics)
+        batcher.accepted = storm.accepted
         batcher.start()
         callers: list[tuple[Submit, asyncio.Task[list[ViewOutput]]]] = []
         gave_up: set[int] = set()
