@@ -70,7 +70,8 @@ def test_killed_export_changes_nothing_and_the_next_one_cleans_up(repository: Pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_export_cleans_up_by_itself(repository: Path, number: signal.Signals) -> None:
     before = content(repository)
-    assert interrupt(repository, "writing", number) == 130
+    # If the signal comes while torch runs code from a string, Python ends by SIGINT after all: 130 to a shell, too.
+    assert interrupt(repository, "writing", number) in (130, -signal.SIGINT)
     assert content(repository) == before
     assert list(repository.parent.iterdir()) == [repository]
 
