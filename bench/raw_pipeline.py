@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from service.manifest import Artefact, ClassifierManifest, read_artefact
 from service.media.decoding import decode_views
-from service.media.types import DecodeLimits, DecodeRequest
+from service.media.types import DecodeRequest
 from service.outputs.classification import combine_views, top_k
+from service.pipeline import decode_limits
 from service.runtimes.onnx_cpu import OnnxCpuRuntime
 from service.settings import Settings
 
@@ -36,17 +37,11 @@ class RawPipeline:
         assert isinstance(manifest, ClassifierManifest)
         self._manifest: ClassifierManifest = manifest
         self._runtime = OnnxCpuRuntime(self._artefact.model_file("fp32"), "fp32", threads)
-        limits = Settings()
         self._request = DecodeRequest(
             preprocessing=manifest.preprocessing,
             sampling=manifest.sampling,
             views=manifest.views,
-            limits=DecodeLimits(
-                max_pixels=limits.max_pixels,
-                max_frames=limits.max_frames,
-                max_seconds=limits.max_seconds,
-                max_streams=limits.max_streams,
-            ),
+            limits=decode_limits(Settings()),
             start=None,
             end=None,
         )

@@ -154,6 +154,16 @@ class _Clock:
         )
 
 
+def decode_limits(settings: Settings) -> DecodeLimits:
+    """Return what the settings let one upload be."""
+    return DecodeLimits(
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        max_seconds=settings.max_seconds,
+        max_streams=settings.max_streams,
+    )
+
+
 class Pipeline:
     """Takes uploads through decoding, batching and combining.
 
@@ -167,12 +177,7 @@ class Pipeline:
         self._pool = pool
         self._metrics = metrics
         self._settings = settings
-        self._limits = DecodeLimits(
-            max_pixels=settings.max_pixels,
-            max_frames=settings.max_frames,
-            max_seconds=settings.max_seconds,
-            max_streams=settings.max_streams,
-        )
+        self._limits = decode_limits(settings)
 
     async def classify(
         self, model: ServedModel[ClassifierManifest], upload: int, options: ClassifyOptions, began: float
