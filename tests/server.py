@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from threading import Thread
 import httpx
 from fastapi import FastAPI
 
+from demo.local_server import free_port
 from service.server import Server
 from service.settings import Settings
 
@@ -43,13 +43,6 @@ class RunningServer:
         """Send SIGTERM and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def link_models(folder: Path) -> Path:

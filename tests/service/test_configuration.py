@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.command import clipserve, finding
 from tests.keys import bearer, entry, setting
-from tests.server import ROOT, serving
-
-
-def clipserve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "service.cli", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        check=False,
-        timeout=120,
-    )
-
-
-def finding(run: subprocess.CompletedProcess[str], name: str) -> str:
-    match = re.search(rf"^  {re.escape(name)} +(.+)$", run.stdout, re.MULTILINE)
-    assert match, f"{name} is not in {run.stdout}"
-    return match[1]
+from tests.server import serving
 
 
 def write(folder: Path, text: str) -> Path:

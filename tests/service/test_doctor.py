@@ -1,10 +1,8 @@
 """`clipserve doctor` as a user runs it."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,27 +10,12 @@ import av
 
 from service.media.formats import ALLOWED_CODECS
 from service.settings import Settings
+from tests.command import clipserve, finding
 from tests.server import ROOT
 
 
-def doctor(*options: str, blocked: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from service.cli import main\n"
-    code += f"sys.modules[{blocked!r}] = None\n" if blocked else ""
-    return subprocess.run(
-        [sys.executable, "-c", f"{code}sys.exit(main(['doctor', *{list(options)!r}]))"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        check=False,
-        timeout=120,
-    )
-
-
-def finding(run: subprocess.CompletedProcess[str], name: str) -> str:
-    match = re.search(rf"^  {re.escape(name)} +(.+)$", run.stdout, re.MULTILINE)
-    assert match, f"{name} is not in {run.stdout}"
-    return match[1]
+def doctor(*options: str, without: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return clipserve("doctor", *options, without=without, **environment)
 
 
 def test_sound_installation_has_nothing_to_mend() -> None:
@@ -59,11 +42,11 @@ def test_settings_say_where_they_come_from() -> None:
 
 
 def test_missing_runtime_is_a_problem_only_for_who_asked_for_it() -> None:
-    run = doctor("--runtime", "openvino", blocked="openvino")
+    run = doctor("--runtime", "openvino", without="openvino")
     assert run.returncode == 1
     assert "pip install 'clipserve[openvino]'" in finding(run, "openvino")
     assert re.search(r"^\d to mend:\n  openvino: ", run.stdout, re.MULTILINE)
-    run = doctor(blocked="openvino")
+    run = doctor(without="openvino")
     assert run.returncode == 0
     assert "pip install 'clipserve[openvino]'" in finding(run, "openvino")
 

@@ -18,10 +18,11 @@ import tritonclient.http as triton
 from numpy.typing import NDArray
 
 from demo.clips import encode_picture
+from demo.local_server import free_port
 from demo.shapes import LABELS
 from tests.segmenter import COLOURS, write_segmenter
 from tests.segmenter import NAME as SEGMENTER
-from tests.server import ROOT, RunningServer, free_port, serving, wait_until_ready
+from tests.server import ROOT, RunningServer, serving, wait_until_ready
 
 MODEL, SEGMENTOR = "uniformer_tiny_shapes", "uniformer_tiny_shapes_fpn"
 INFER = f"/v2/models/{MODEL}/infer"

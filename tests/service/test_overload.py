@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server import ROOT, RunningServer, free_port, serving
+from demo.local_server import free_port
+from tests.server import ROOT, RunningServer, serving
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
 MODEL = "uniformer_tiny_shapes"

@@ -21,11 +21,12 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from demo.local_server import free_port
 from tests.classifier import SIDE, write_classifier, write_manifest
 from tests.keys import bearer, entry, setting
 from tests.segmenter import NAME as SEGMENTER
 from tests.segmenter import write_segmenter
-from tests.server import ROOT, RunningServer, free_port, serving
+from tests.server import ROOT, RunningServer, serving
 
 PICTURE = (ROOT / "demo/media/sample.jpg").read_bytes()
 INTERVAL = 0.2

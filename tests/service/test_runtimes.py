@@ -24,6 +24,7 @@ from service.runtimes.base import Runtime
 from service.runtimes.kinds import KINDS
 from service.runtimes.selection import RuntimeChooser
 from service.settings import Settings
+from tests.command import clipserve
 from tests.server import ROOT, serving
 
 MODEL = ROOT / "model_repository/uniformer_tiny_shapes/1/model.onnx"
@@ -200,23 +201,8 @@ def test_server_runs_on_the_runtime_that_was_asked_for(tmp_path: Path) -> None:
         assert f"cores {available_cores()}, decode processes 1, threads of a run 1" in server.log.read_text()
 
 
-def run_without(package: str, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in an interpreter that finds no such package."""
-    blocked = f"import sys; sys.modules[{package!r}] = None\n"
-    return subprocess.run(
-        [sys.executable, "-c", blocked + code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        check=False,
-        timeout=120,
-    )
-
-
 def test_runtime_that_is_not_installed_stops_the_start_and_names_the_extra(tmp_path: Path) -> None:
-    code = "from service.cli import main; sys.exit(main(['serve', '--port', '0', '--runtime', 'openvino']))"
-    run = run_without("openvino", code)
+    run = clipserve("serve", "--port", "0", "--runtime", "openvino", without="openvino")
     assert run.returncode == 1
     (reason,) = [line for line in run.stderr.splitlines() if "cannot start: " in line]
     assert "runtime openvino is not installed" in reason

@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 
 from demo.clips import encode_frames, encode_picture, generate_clip, generate_file, h264, mpeg4, vp9
+from demo.local_server import free_port
 from demo.shapes import LABELS, MIRRORED, RED_BLUE_SWAPPED, REVERSED, TRANSPOSED, UPSIDE_DOWN, render_picture
 from tests.media import encode, with_rotation
-from tests.server import ROOT, RunningServer, free_port, serving, wait_until_ready
+from tests.server import ROOT, RunningServer, serving, wait_until_ready
 
 SEED = 77
 MOVING_RIGHT = generate_clip(SEED, LABELS.index("moving right"))

@@ -23,7 +23,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tritonclient.http import InferenceServerClient, InferInput
 
-from tests.server import ROOT, RunningServer, free_port, serving
+from demo.local_server import free_port
+from tests.server import ROOT, RunningServer, serving
 
 CLIP = (ROOT / "demo/media/sample.mp4").read_bytes()
 SECONDS = 30
