@@ -1,7 +1,7 @@
 """One client connection: uvicorn's HTTP/1.1 protocol with limits on the head of a request.
 
-uvicorn waits for ever for the end of a request's head, and for the rest of a body that nobody reads any more. Clients
-that never finish would use up the server's file descriptors.
+uvicorn waits for ever for the end of a request's head, however long, and for the rest of a body that nobody reads any
+more. Clients that never finish would use up the server's memory and file descriptors.
 """
 
 from __future__ import annotations
@@ -10,38 +10,92 @@ import asyncio
 import sys
 from typing import ClassVar
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.problems import MEDIA_TYPE, problem_body
 from service.errors import BadRequestError, HeaderTooLargeError, ServiceError
 
+# What a field of the head has beside its name and value: a colon, a space and the end of the line.
+FIELD_FRAME_BYTES = 4
+# What a chunk of a body has beside its content: its length, in 16 digits at most, and the ends of two lines.
+CHUNK_FRAME_BYTES = 20
 
-class Connection(H11Protocol):
-    """A connection that is closed when no whole request head comes in time.
+
+class Connection(HttpToolsProtocol):
+    """A connection that is closed when no whole request head comes in time, or when a head is too large.
 
     Attributes:
         head_timeout: Seconds from the opening of the connection, or from the first byte after an answer, until the
             next head must be complete.
+        max_head_bytes: Of the request line and the headers together; those that may follow a body in chunks count too.
     """
 
     head_timeout: ClassVar[float]
+    max_head_bytes: ClassVar[int]
     _timer: asyncio.TimerHandle | None = None
+    _refused = False
+    _head_bytes = 0
+    # Bytes that the parser has been given and made nothing of yet: more than a few are a line without an end.
+    _unparsed_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._unparsed_bytes += len(data)
         super().data_received(data)
+        if self._unparsed_bytes > self.max_head_bytes and not self._refused:
+            self._refuse(self._too_large())
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
         super().connection_lost(exc)
 
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value) + FIELD_FRAME_BYTES)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        # Two hosts, or none, are how one server is made to read a request otherwise than the one before it.
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+            raise BadRequestError(f"the request has {hosts} headers `Host`: send one")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = max(0, self._unparsed_bytes - len(body) - CHUNK_FRAME_BYTES)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed_bytes = 0
+        super().on_message_complete()
+
+    def _count_head(self, size: int) -> None:
+        self._unparsed_bytes -= size
+        self._head_bytes += size
+        if self._head_bytes > self.max_head_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> HeaderTooLargeError:
+        return HeaderTooLargeError(
+            f"the request line and headers have more than {self.max_head_bytes} bytes, which is the limit: "
+            "send fewer or shorter ones"
+        )
+
     def _watch(self) -> None:
-        answering = self.cycle is not None and not self.cycle.response_complete
+        answering = self.cycle is not None and not self.cycle.response_complete and not self._refused
         if answering or self.transport.is_closing():
             self._unwatch()
         elif self._timer is None:
@@ -53,20 +107,32 @@ class Connection(H11Protocol):
             self._timer = None
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, or a head over the limit; called while h11's exception is being handled."""
-        cause = sys.exception()
-        error: ServiceError
-        if isinstance(cause, h11.RemoteProtocolError) and cause.error_status_hint == HeaderTooLargeError.status:
-            error = HeaderTooLargeError(
-                f"the request line and headers have more than {self.config.h11_max_incomplete_event_size} bytes, "
-                "which is the limit: send fewer or shorter ones"
-            )
-        else:
-            error = BadRequestError(f"{msg} {cause}")
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = problem_body(error.code, error.title, error.status, error.detail).model_dump_json().encode()
-            headers = [("Content-Type", MEDIA_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")]
-            response = h11.Response(status_code=error.status, headers=headers, reason=error.title.encode())
-            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        """Refuse what is no HTTP, or not taken; called while the parser's exception is being handled."""
+        error = sys.exception()
+        # What one of our callbacks raised, the parser hides behind an exception of its own.
+        cause = error.__context__ if error else None
+        self._refuse(cause if isinstance(cause, ServiceError) else BadRequestError(f"{msg} {error}"))
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer with a problem, and take nothing more from the client.
+
+        What it still sends is read and dropped for a while: to close at once would reset the connection, and the answer
+        be lost (RFC 9112, 9.6).
+        """
+        self._refused = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            # Whoever works on the request that this breaks off finds its client gone.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+                return
+        body = problem_body(error.code, error.title, error.status, error.detail).model_dump_json().encode()
+        head = (
+            f"HTTP/1.1 {error.status} {error.title}\r\n"
+            f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.write_eof()
+        self.flow.resume_reading()

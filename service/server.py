@@ -30,17 +30,18 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        connection = type("Connection", (Connection,), {"head_timeout": settings.head_timeout})
+        limits = {"head_timeout": settings.head_timeout, "max_head_bytes": settings.max_head_bytes}
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=connection,
+                http=type("Connection", (Connection,), limits),
                 ws="none",
-                h11_max_incomplete_event_size=settings.max_head_bytes,
                 timeout_keep_alive=settings.keep_alive_timeout,  # type: ignore[arg-type]  # it is passed to call_later
                 server_header=False,
+                # Nothing here asks who the client is, or how it reached a proxy.
+                proxy_headers=False,
                 log_config=None,
                 access_log=False,
             )

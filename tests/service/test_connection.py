@@ -119,3 +119,42 @@ def test_broken_chunk_in_a_body_is_refused(strict: RunningServer) -> None:
         connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         connection.sendall(b"nonsense\r\n")
         assert rest(connection).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [(), ("Host: x", "Host: y")],
+    ids=["none", "two"],
+)
+def test_request_that_does_not_name_one_host_is_refused(strict: RunningServer, hosts: tuple[str, ...]) -> None:
+    with connected(strict) as connection:
+        connection.sendall("\r\n".join(("GET /healthz HTTP/1.1", *hosts, "", "")).encode())
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert f"the request has {len(hosts)} headers `Host`: send one".encode() in answer
+
+
+def test_request_of_http_1_0_needs_no_host(strict: RunningServer) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert rest(connection).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"GET /" + b"x" * 40_000, b"GET / HTTP/1.1\r\nX-Endless: " + b"x" * 40_000],
+    ids=["request line", "header"],
+)
+def test_line_of_a_head_that_does_not_end_is_refused(strict: RunningServer, line: bytes) -> None:
+    with connected(strict) as connection:
+        connection.sendall(line)
+        assert rest(connection).startswith(b"HTTP/1.1 431")
+
+
+def test_headers_after_a_body_count_as_well(strict: RunningServer) -> None:
+    with connected(strict) as connection:
+        connection.sendall(
+            b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+        )
+        connection.sendall(b"X-Endless: " + b"x" * 40_000)
+        assert rest(connection).startswith(b"HTTP/1.1 431")
