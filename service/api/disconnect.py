@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-T = TypeVar("T")
 
-
-async def run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, but cancel it as soon as the client closes its connection. The body must have been read.
+@asynccontextmanager
+async def while_connected(request: Request) -> AsyncIterator[None]:
+    """Cancel the block as soon as the client closes its connection. The body must have been read.
 
     Raises:
         ClientDisconnect: The client has gone; nobody is left to answer.
     """
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        watcher.cancel()
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled_before = task.cancelling()
+    gone = False
+
+    def stop(_watcher: asyncio.Task[Any]) -> None:
+        nonlocal gone
+        gone = True
         task.cancel()
-        await asyncio.gather(task, watcher, return_exceptions=True)
+
+    watcher = asyncio.create_task(_disconnected(request))
+    watcher.add_done_callback(stop)
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        # Somebody else may have cancelled the task as well, a deadline for one: then it is theirs to go on with.
+        if gone and task.uncancel() <= cancelled_before:
+            raise ClientDisconnect from error
+        raise
+    finally:
+        watcher.remove_done_callback(stop)
+        watcher.cancel()
 
 
 async def _disconnected(request: Request) -> None:

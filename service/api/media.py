@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.disconnect import run_while_connected
+from service.api.disconnect import while_connected
 from service.api.problems import Problem
 from service.api.state import ServerState, server_state
 from service.api.upload import receive_upload
@@ -113,5 +113,5 @@ async def with_upload(
     async with state.accept(model):
         receiving = receive_upload(request, settings.max_body_bytes, settings.upload_idle_timeout, state.upload_memory)
         with model.batcher.statistics.request():
-            async with receiving as upload:
-                return await run_while_connected(request, work(state, model, upload, began))
+            async with receiving as upload, while_connected(request):
+                return await work(state, model, upload, began)

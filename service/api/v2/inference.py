@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
 from service.api.deadline import deadline
-from service.api.disconnect import run_while_connected
+from service.api.disconnect import while_connected
 from service.api.state import ServerState, server_state
 from service.api.v2.asked import asked_model, contract_of
 from service.api.v2.call import WantedOutput
@@ -46,8 +46,9 @@ async def infer(request: Request) -> Response:
             async with (
                 receive_call(request, contract, settings, state.upload_memory) as received,
                 deadline(received.call.parameters.timeout / 1e6 or None),
+                while_connected(request),
             ):
-                return await run_while_connected(request, _answer(state, contract, received, began))
+                return await _answer(state, contract, received, began)
 
 
 async def _answer(state: ServerState, contract: Contract[Any], received: Received, began: float) -> Response:
