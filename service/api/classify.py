@@ -67,29 +67,27 @@ _SHEET: dict[str, Any] = {
 router = APIRouter(prefix="/v1", tags=["media"], responses={**PROBLEMS, 200: _SHEET})
 
 
-@router.post("/classify", openapi_extra=REQUEST_BODY, response_model=ClassifyBody)
-async def classify_default(request: Request, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody | Response:
+@router.post("/classify", openapi_extra=REQUEST_BODY, response_class=Response)
+async def classify_default(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
     """Name the classes of a video or image with the default model."""
     return await _classify(request, None, None, query)
 
 
-@router.post("/models/{name}/classify", openapi_extra=REQUEST_BODY, response_model=ClassifyBody)
-async def classify(request: Request, name: str, query: Annotated[ClassifyQuery, Query()]) -> ClassifyBody | Response:
+@router.post("/models/{name}/classify", openapi_extra=REQUEST_BODY, response_class=Response)
+async def classify(request: Request, name: str, query: Annotated[ClassifyQuery, Query()]) -> Response:
     """Name the classes of a video or image with the default version of model `name`."""
     return await _classify(request, name, None, query)
 
 
-@router.post("/models/{name}/versions/{version}/classify", openapi_extra=REQUEST_BODY, response_model=ClassifyBody)
+@router.post("/models/{name}/versions/{version}/classify", openapi_extra=REQUEST_BODY, response_class=Response)
 async def classify_with_version(
     request: Request, name: str, version: str, query: Annotated[ClassifyQuery, Query()]
-) -> ClassifyBody | Response:
+) -> Response:
     """Name the classes of a video or image with version `version` of model `name`."""
     return await _classify(request, name, version, query)
 
 
-async def _classify(
-    request: Request, name: str | None, version: str | None, query: ClassifyQuery
-) -> ClassifyBody | Response:
+async def _classify(request: Request, name: str | None, version: str | None, query: ClassifyQuery) -> Response:
     options = ClassifyOptions(**query.model_dump(exclude={"show"}))
     work = _answer if query.show == "answer" else _show_frames
     return await with_upload(
@@ -103,9 +101,9 @@ async def _classify(
 
 async def _answer(
     state: ServerState, model: ServedModel[ClassifierManifest], upload: int, began: float, options: ClassifyOptions
-) -> ClassifyBody:
+) -> Response:
     result = await state.pipeline.classify(model, upload, options, began)
-    return ClassifyBody(
+    answer = ClassifyBody(
         model=model.manifest.name,
         version=model.manifest.version,
         predictions=[PredictionBody(index=p.index, label=p.label, score=p.score) for p in result.predictions],
@@ -114,6 +112,7 @@ async def _answer(
         timing_seconds=TimingBody.of(result.timing),
         batch_size=result.batch_size,
     )
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 async def _show_frames(
