@@ -307,7 +307,11 @@ class Batcher:
         if not items:
             return None
         began = perf_counter()
-        loop, rows = asyncio.get_running_loop(), self.settings.padded(len(items))
+        rows = self.settings.padded(len(items))
+        if rows == 1:
+            # One view is a batch as it lies there: nothing is copied, and no other thread is asked.
+            return _Batch(items, closed_by, items[0].frames[None], perf_counter() - began)
+        loop = asyncio.get_running_loop()
         try:
             frames = await loop.run_in_executor(self._executor, _stacked, [item.frames for item in items], rows)
         except Exception as error:
