@@ -19,6 +19,7 @@ from service.api import classify, health, models, page, segment
 from service.api.access import REQUEST_ID, Access
 from service.api.authentication import Authentication
 from service.api.draining import CloseWhileDraining
+from service.api.head import HeadAsGet
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
 from service.api.tracing import Tracing, is_untraced
@@ -104,6 +105,7 @@ def _telemetry(tracing: TracerProvider | None) -> TelemetryConfig:
 
 def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, tracing: TracerProvider | None) -> None:
     """Put around the routes what every request passes, the innermost first."""
+    app.add_middleware(HeadAsGet)
     if settings.api_keys:
         app.add_middleware(Authentication, keyring=Keyring(settings.api_keys))
     install_problem_handlers(app, metrics)

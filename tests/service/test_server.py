@@ -274,6 +274,24 @@ def test_health_metrics_and_documentation_answer(server: RunningServer) -> None:
     assert clips() == before + 1
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/v1/models", "/v2/health/live", "/v2/health/ready"])
+def test_head_is_answered_as_get_without_the_body(server: RunningServer, path: str) -> None:
+    with httpx.Client(base_url=server.url) as client:
+        whole, head, again = client.get(path), client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    changing = ("date", "x-request-id")
+    for name, value in whole.headers.items():
+        assert name in changing or head.headers[name] == value
+    # On the same connection: nothing of the body was left on it.
+    assert again.content == whole.content
+
+
+def test_head_is_refused_where_get_is(server: RunningServer) -> None:
+    for path, status in (("/v1/classify", 405), ("/v1/models/nothing", 404), ("/v2/models/nothing", 404)):
+        answer = httpx.head(f"{server.url}{path}")
+        assert (answer.status_code, answer.content) == (status, b"")
+
+
 def test_body_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with serving(tmp_path, max_body_bytes=100_000) as server:
         assert "the limit is 100000" in assert_problem(classify(server, b"\0" * 100_001), 413, "payload_too_large")
