@@ -68,10 +68,7 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        # Two hosts, or none, are how one server is made to read a request otherwise than the one before it.
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
-            raise BadRequestError(f"the request has {hosts} headers `Host`: send one")
+        self._check_one_reading()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -81,6 +78,19 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unparsed_bytes = 0
         super().on_message_complete()
+
+    def _check_one_reading(self) -> None:
+        """Refuse a head that a proxy in front may read otherwise (RFC 9112, 3.2, 6.1 and 11.2).
+
+        That proxy would take for another client's request what is a body here. The parser itself refuses two lengths.
+        """
+        since_1_1 = self.parser.get_http_version() == "1.1"
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (since_1_1 and not hosts):
+            raise BadRequestError(f"the request has {hosts} headers `Host`: send one")
+        for name, value in self.headers:
+            if name == b"transfer-encoding" and (not since_1_1 or value.lower() != b"chunked"):
+                raise BadRequestError("the only Transfer-Encoding there is is `chunked`, and that since HTTP/1.1")
 
     def _count_head(self, size: int) -> None:
         self._unparsed_bytes -= size

@@ -158,3 +158,29 @@ def test_headers_after_a_body_count_as_well(strict: RunningServer) -> None:
         )
         connection.sendall(b"X-Endless: " + b"x" * 40_000)
         assert rest(connection).startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        ("Content-Length: 4", "Transfer-Encoding: chunked"),
+        ("transfer-encoding: chunked", "content-length: 4"),
+        ("Content-Length: 4", "Content-Length: 5"),
+        ("Content-Length: 4, 5",),
+        ("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: gzip, chunked",),
+        ("Content-Length: +4",),
+        ("Content-Length : 4",),
+    ],
+)
+def test_body_whose_length_two_readers_could_take_for_different_is_refused(
+    strict: RunningServer, lengths: tuple[str, ...]
+) -> None:
+    head = "\r\n".join(("POST /v2/repository/index HTTP/1.1", "Host: x", *lengths))
+    with connected(strict) as connection:
+        # What one reader takes for the body of the first request is a second one to the other.
+        connection.sendall(f"{head}\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = rest(connection)
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501"))
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"connection: close" in answer.lower()
