@@ -30,6 +30,9 @@ from service.manifest import Artefact, PrecisionName, read_artefact
 from service.runtimes.kinds import KINDS
 from service.runtimes.selection import RuntimeChooser
 
+# The first test waits for four exports with their verifications.
+pytestmark = pytest.mark.timeout(900)
+
 NAME = "uniformer_tiny_shapes"
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "demo/weights/uniformer_tiny_shapes.safetensors"
