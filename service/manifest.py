@@ -6,9 +6,12 @@ imports nothing heavy, so that the exporter can use it too.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, BinaryIO, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -19,6 +22,8 @@ MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.txt"
 
 PALETTE_FILE = "palette.json"
+# Of a manifest, the labels or a palette; the longest list of classes that is known has a hundredth of it.
+MAX_TEXT_BYTES = 16 << 20
 
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
 EngineBuilder = Literal["tensorrt", "tensorrt_rtx"]
@@ -295,9 +300,49 @@ class Artefact:
         return self.folder / self.manifest.precisions[precision].file
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file, or what a link says is one, for reading.
+
+    Raises:
+        OSError: It cannot be opened.
+        ManifestError: It is something else: a pipe or a device could block the reader, or never end.
+    """
+    try:
+        # Without waiting for the other end of a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise ManifestError(f"{path} is no regular file, and nothing else is read") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ManifestError(f"{path} is no regular file, and nothing else is read")
+    return os.fdopen(descriptor, "rb")
+
+
+def _read_text(path: Path) -> bytes:
+    """Return the content of one of an artefact's small files.
+
+    Raises:
+        OSError: It cannot be read.
+        ManifestError: It is no regular file, or too large.
+    """
+    with open_file(path) as file:
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise ManifestError(
+            f"{path} has {path.stat().st_size} bytes; the limit is {MAX_TEXT_BYTES}: it is not what was exported"
+        )
+    return content
+
+
 def sha256_of(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as file:
+    """Return the hexadecimal SHA-256 of a regular file's content.
+
+    Raises:
+        OSError, ManifestError: As `open_file`.
+    """
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -309,7 +354,7 @@ def read_artefact(folder: Path) -> Artefact:
     """
     path = folder / MANIFEST_FILE
     try:
-        manifest = _MANIFESTS.validate_json(path.read_bytes())
+        manifest = _MANIFESTS.validate_json(_read_text(path))
     except FileNotFoundError as error:
         raise ManifestError(f"{folder} holds no {MANIFEST_FILE}; write one with `clipserve export`") from error
     except ValidationError as error:
@@ -317,11 +362,11 @@ def read_artefact(folder: Path) -> Artefact:
     if (folder.parent.name, folder.name) != (manifest.name, manifest.version):
         raise ManifestError(f"{path} is of {manifest.name}/{manifest.version}: the folder must be named so")
     for file, expected in manifest.files.items():
-        if not (folder / file).is_file():
+        if not (folder / file).exists():
             raise ManifestError(f"{folder / file} is missing")
         if sha256_of(folder / file) != expected:
             raise ManifestError(f"{folder / file} is not the file that was exported (sha256 differs); export it again")
-    labels = tuple((folder / manifest.labels).read_text(encoding="utf-8").splitlines())
+    labels = tuple(_read_text(folder / manifest.labels).decode().splitlines())
     if len(labels) != manifest.num_classes:
         raise ManifestError(f"{folder / manifest.labels} has {len(labels)} labels for {manifest.num_classes} classes")
     return Artefact(folder, manifest, labels, _read_palette(folder, manifest))
@@ -332,7 +377,7 @@ def _read_palette(folder: Path, manifest: Manifest) -> tuple[Colour, ...]:
         return ()
     path = folder / manifest.palette
     try:
-        palette = _PALETTES.validate_json(path.read_bytes())
+        palette = _PALETTES.validate_json(_read_text(path))
     except ValidationError as error:
         raise ManifestError(f"{path} is not a valid palette: {error}") from error
     if len(palette) != manifest.num_classes:

@@ -6,16 +6,16 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from errno import EACCES, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM
+from errno import EACCES, ELOOP, ENOENT, ENOTDIR, EPERM
 from pathlib import Path
 
 from service.errors import ManifestError
-from service.manifest import MANIFEST_FILE
+from service.manifest import MANIFEST_FILE, MAX_TEXT_BYTES, open_file
 
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
-# What is gone while we look, is no folder, has one where a file should be, links to itself, or is not ours to read
-# (lost+found of a volume) is not an artefact. Any other error may be the file system's, and what is served then stays.
-_NOT_AN_ARTEFACT = frozenset({ENOENT, ENOTDIR, EISDIR, ELOOP, EACCES, EPERM})
+# What is gone while we look, is no folder, links to itself, or is not ours to read (lost+found of a volume) is not an
+# artefact. Any other error may be the file system's, and what is served then stays.
+_NOT_AN_ARTEFACT = frozenset({ENOENT, ENOTDIR, ELOOP, EACCES, EPERM})
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,16 @@ def _versions(model: Path) -> Iterator[tuple[int, Found]]:
 
 def _look(folder: Path) -> Found | None:
     try:
-        manifest = (folder / MANIFEST_FILE).read_bytes()
+        with open_file(folder / MANIFEST_FILE) as file:
+            # Of one that is too large this is enough to tell it from others; loading refuses it.
+            manifest = file.read(MAX_TEXT_BYTES)
         files = [(file.name, file.stat()) for file in folder.iterdir()]
     except OSError as error:
         if error.errno not in _NOT_AN_ARTEFACT:
             raise
+        return None
+    except ManifestError:
+        # A folder, a pipe or anything else that is called so.
         return None
     marks = frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
     return Found(folder, hashlib.sha256(manifest).hexdigest(), marks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -32,7 +32,7 @@ PICTURE = (ROOT / "demo/media/sample.jpg").read_bytes()
 INTERVAL = 0.2
 
 
-@contextmanager
+@contextlib.contextmanager
 def served(folder: Path, **settings: object) -> Iterator[RunningServer]:
     with serving(folder, repository=folder / "models", decode_workers=1, runtime_threads=1, **settings) as server:
         yield server
@@ -181,6 +181,32 @@ def test_odd_neighbours_of_a_model_stop_nothing(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         assert classify(server)[0] == "1"
         assert index(server) == {"m/1": "READY"}
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    # Kubernetes mounts files of a volume as links.
+    (models / "m/1/labels.txt").rename(tmp_path / "labels")
+    (models / "m/1/labels.txt").symlink_to(tmp_path / "labels")
+    for version in (2, 3, 4):
+        (models / f"m/{version}").mkdir()
+    os.mkfifo(models / "m/2/manifest.json")
+    (models / "m/3/manifest.json").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(models / "m/4"):
+        bound.bind("manifest.json")
+    for version, name in ((5, "labels.txt"), (6, "model.onnx")):
+        file = write_classifier(models, "m", version) / name
+        file.unlink()
+        os.mkfifo(file)
+    # A gigabyte that takes no room.
+    os.truncate(write_classifier(models, "m", 7) / "manifest.json", 1 << 30)
+    with served(tmp_path) as server:
+        assert classify(server) == ("1", "class 1")
+        assert set(index(server)) == {"m/1", "m/5", "m/6", "m/7"}
+        assert "labels.txt is no regular file" in reason(server, "m", "5")
+        assert "model.onnx is no regular file" in reason(server, "m", "6")
+        assert "manifest.json has 1073741824 bytes; the limit is 16777216" in reason(server, "m", "7")
 
 
 def test_start_takes_the_newest_version_that_is_sound(tmp_path: Path) -> None:
