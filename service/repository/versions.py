@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from service.repository.served import ServedModel
 from service.settings import VersionChoice
 
 logger = logging.getLogger(__name__)
+
+# The folders of an absolute path; what stands behind a word, as in a URL or a ratio, is none.
+_OTHER_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")
 
 # The names of Triton's model repository extension.
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
@@ -208,7 +212,7 @@ class Model:
         try:
             model = await self._load(found.folder)
         except Exception as error:
-            version.failed, version.problem = found, self._explain(version.number, error)
+            version.failed, version.problem = found, _without_paths(self._explain(version.number, error), found.folder)
             return version.alive
         finally:
             version.loading = False
@@ -260,3 +264,15 @@ class Model:
             task.cancel()
         closing = [version.model.close() for version in self.versions.values() if version.model]
         await asyncio.gather(*closing, *self._drains, return_exceptions=True)
+
+
+def _without_paths(text: str, folder: Path) -> str:
+    """Return a text for clients with the names of files below the repository alone, and no other folder of the server.
+
+    Args:
+        text: What libraries say of a file has its whole path, too.
+        folder: That of the version.
+    """
+    for repository in (folder.parents[1], folder.parents[1].resolve()):
+        text = text.replace(f"{repository}/", "")
+    return _OTHER_FOLDERS.sub("", text)

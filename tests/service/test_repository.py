@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -207,6 +208,26 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
         assert "labels.txt is no regular file" in reason(server, "m", "5")
         assert "model.onnx is no regular file" in reason(server, "m", "6")
         assert "manifest.json has 1073741824 bytes; the limit is 16777216" in reason(server, "m", "7")
+
+
+def test_reason_shows_no_path_of_the_server_but_the_log_does(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    (write_classifier(models, "m", 2) / "manifest.json").write_text("{}")
+    break_file(write_classifier(models, "m", 3))
+    (write_classifier(models, "m", 4) / "labels.txt").unlink()
+    folder = write_classifier(models, "m", 5)
+    (folder / "model.onnx").write_bytes(b"no graph")
+    write_manifest(folder)
+    with served(tmp_path) as server:
+        shown = httpx.get(f"{server.url}/v1/models").text
+        shown += httpx.post(f"{server.url}/v2/repository/index", json={}).text
+        shown += refusal(server, "models/m/versions/5/classify")
+        for version, file in ((2, "manifest.json"), (3, "labels.txt"), (4, "labels.txt"), (5, "model.onnx")):
+            assert f"m/{version}/{file}" in reason(server, "m", str(version))
+            assert str(models / f"m/{version}/{file}") in server.log.read_text()
+    assert str(tmp_path) not in shown
+    assert not re.search(r"(?<![\w.*/:])/(?!v\d)\w+/", shown), shown
 
 
 def test_start_takes_the_newest_version_that_is_sound(tmp_path: Path) -> None:
