@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
@@ -31,6 +31,9 @@ from service.statistics import ModelStatistics
 
 logger = logging.getLogger(__name__)
 
+# What is said in Retry-After while a run does not return: nobody knows when it will.
+HANGING_SECONDS = 10
+
 
 @dataclass(frozen=True)
 class BatchSettings:
@@ -42,12 +45,14 @@ class BatchSettings:
         max_queue_size: Views that may wait; a request whose views would go over it is refused.
         batch_sizes: Sizes at which the network is run, ascending, the last one `max_batch_size`: a smaller batch is
             filled up to the next. Empty: every size.
+        runtime_timeout: Seconds after which a run is taken for one that may never return.
     """
 
     max_batch_size: int
     max_queue_delay: float
     max_queue_size: int
     batch_sizes: tuple[int, ...] = ()
+    runtime_timeout: float = 60.0
 
     @property
     def sizes(self) -> Sequence[int]:
@@ -144,6 +149,8 @@ class Batcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._unanswered: set[_Item] = set()
         self._stopped = False
+        # Instances whose run lasts longer than it may.
+        self._overdue = 0
 
     @property
     def queue_depth(self) -> int:
@@ -160,6 +167,27 @@ class Batcher:
     def alive(self) -> bool:
         """Whether every instance takes batches; the server is not ready otherwise."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    @property
+    def problem(self) -> str:
+        """Why not every instance runs batches; empty: all do. The server is not ready otherwise."""
+        if not self.alive:
+            return "its batcher has stopped"
+        if self._overdue:
+            return f"a run has not returned within {self.settings.runtime_timeout:g} s"
+        return ""
+
+    def check_running(self) -> None:
+        """Go on if an instance runs batches.
+
+        Raises:
+            NotReadyError: The runs of all of them last longer than they may.
+        """
+        if self._overdue == len(self._runtimes):
+            raise self._hanging()
+
+    def _hanging(self) -> NotReadyError:
+        return NotReadyError(f"{self._metrics.name} takes no requests: {self.problem}", retry_after=HANGING_SECONDS)
 
     def start(self) -> None:
         """Start running batches in the running event loop."""
@@ -189,10 +217,11 @@ class Batcher:
             QueueFullError: The views do not fit into the queue now.
             BadParameterError: They never would.
             InternalError: The runtime failed.
-            NotReadyError: The batcher was stopped.
+            NotReadyError: The batcher was stopped, or nothing runs batches.
         """
         if self._stopped:
             raise _stopping()
+        self.check_running()
         if len(views) > self.settings.max_queue_size:
             raise BadParameterError(
                 f"the request has {len(views)} views and the queue takes {self.settings.max_queue_size}: ask for fewer"
@@ -237,11 +266,13 @@ class Batcher:
         while True:
             await self._until_due()
             began = perf_counter()
-            async with self._gate.turn(self._metrics.name):
+            async with self._gate.turn(self._metrics.name) as end_turn:
                 batch = await self._next_batch()
                 if batch:
-                    await self._run(runtime, batch)
-                    self._seconds_a_view.observe(len(batch.items), perf_counter() - began)
+                    await self._run(runtime, batch, end_turn)
+                    # One that hung tells nothing about the next.
+                    seconds = min(perf_counter() - began, self.settings.runtime_timeout)
+                    self._seconds_a_view.observe(len(batch.items), seconds)
 
     async def _until_due(self) -> None:
         """Wait until there is a batch to run: a full one, or one whose delay is over."""
@@ -320,14 +351,15 @@ class Batcher:
             return None
         return _Batch(items, closed_by, frames, perf_counter() - began)
 
-    async def _run(self, runtime: Runtime, batch: _Batch) -> None:
+    async def _run(self, runtime: Runtime, batch: _Batch, end_turn: Callable[[], None]) -> None:
         """Run a batch and hand out its results. If it fails, each of its views is run alone: one may be to blame."""
         started = perf_counter()
         output = batch.items[0].output
         try:
-            results = await asyncio.get_running_loop().run_in_executor(
-                self._executor, runtime.run, batch.frames, output
-            )
+            with self._watched(end_turn):
+                results = await asyncio.get_running_loop().run_in_executor(
+                    self._executor, runtime.run, batch.frames, output
+                )
             if len(results) != len(batch.frames):
                 raise InternalError(f"{len(batch.frames)} views went in, {len(results)} results came out")
         except Exception as error:
@@ -336,7 +368,7 @@ class Batcher:
                 _fail(batch.items, InternalError(f"the network could not be run: {error}"))
             for item in _wanted(batch.items):
                 if alone := await self._put_together([item], batch.closed_by):
-                    await self._run(runtime, alone)
+                    await self._run(runtime, alone, end_turn)
             return
         done = perf_counter()
         self._metrics.batch_run(batch.closed_by)
@@ -347,6 +379,35 @@ class Batcher:
         waited = sum(started - item.submitted for item in batch.items)
         stages = (batch.preparation, done - started, perf_counter() - done)
         self.statistics.add_batch(len(batch.items), waited, stages)
+
+    @contextmanager
+    def _watched(self, end_turn: Callable[[], None]) -> Iterator[None]:
+        """Watch the block, which is a run. Nothing can stop it; when it lasts too long, nothing waits for it any more.
+
+        Other models get their turns then, and whoever waits for the last instance is refused at once instead of at
+        its deadline, until the run returns after all.
+        """
+        began, overdue = perf_counter(), False
+
+        def give_up() -> None:
+            nonlocal overdue
+            overdue = True
+            self._overdue += 1
+            logger.error("%s is not ready: %s", self._metrics.name, self.problem)
+            end_turn()
+            if self._overdue == len(self._runtimes):
+                waiting = [*self._queue, *(self._ahead.items if self._ahead else [])]
+                self._queue = []
+                _fail(waiting, self._hanging())
+
+        timer = asyncio.get_running_loop().call_later(self.settings.runtime_timeout, give_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if overdue:
+                self._overdue -= 1
+                logger.warning("%s: the run has returned after %.1f s", self._metrics.name, perf_counter() - began)
 
 
 def _stacked(views: list[NDArray[np.uint8]], rows: int) -> NDArray[np.uint8]:

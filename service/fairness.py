@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
 
@@ -26,17 +26,25 @@ class FairGate:
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def turn(self, name: str) -> AsyncIterator[None]:
-        """Wait for a turn of customer `name`, which lasts as long as the block."""
+    async def turn(self, name: str) -> AsyncIterator[Callable[[], None]]:
+        """Wait for a turn of customer `name`, which lasts as long as the block, or until it calls what it is given."""
         await self._wait(name)
-        began = perf_counter()
-        try:
-            yield
-        finally:
+        began, ended = perf_counter(), False
+
+        def end() -> None:
+            nonlocal ended
+            if ended:
+                return
+            ended = True
             self._used[name] += perf_counter() - began
             # Not at once: whoever has more to do asks for its next turn first, and is compared with the others.
             self._free += 1
             asyncio.get_running_loop().call_soon(self._admit)
+
+        try:
+            yield end
+        finally:
+            end()
 
     async def _wait(self, name: str) -> None:
         self._used[name] = max(self._used.get(name, 0.0), self._level)

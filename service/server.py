@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import socket
+from collections.abc import Callable
 from math import ceil
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -69,8 +73,22 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run_server(settings: Settings) -> int:
-    """Serve until a signal; return 1 if the models could not be loaded."""
+def run_and_leave(server: Server, status: Callable[[], int], sockets: list[socket.socket] | None = None) -> NoReturn:
+    """Run a server to its end and leave the process with that status, even if a library hangs in one of its threads.
+
+    Neither the event loop's own end nor the interpreter's would come then: both wait for threads.
+    """
+
+    async def serve() -> NoReturn:
+        await server.serve(sockets)
+        logging.shutdown()
+        os._exit(status())
+
+    asyncio.Runner(loop_factory=server.config.get_loop_factory()).run(serve())
+
+
+def run_server(settings: Settings) -> NoReturn:
+    """Serve until a signal, and leave the process; with status 1 if the models could not be loaded."""
     failed = False
 
     def stop() -> None:
@@ -79,5 +97,4 @@ def run_server(settings: Settings) -> int:
         server.should_exit = True
 
     server = Server(create_app(settings, on_failed_start=stop), settings)
-    server.run()
-    return int(failed)
+    run_and_leave(server, lambda: int(failed))

@@ -54,6 +54,7 @@ class ModelSettings(BaseModel):
     default_version: int | None = Field(default=None, gt=0)
 
     request_timeout: float | None = Field(default=None, gt=0)
+    runtime_timeout: float | None = Field(default=None, gt=0)
     max_batch_size: int | None = Field(default=None, gt=0)
     batch_sizes: tuple[Annotated[int, Field(gt=0)], ...] | None = None
     max_queue_delay: float | None = Field(default=None, ge=0)
@@ -216,6 +217,9 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(default=1024, gt=0, description="views that may wait for a batch, a model")
     instances: int = Field(default=1, gt=0, description="copies of a model that run batches side by side")
     runtime_threads: int = Field(default=0, ge=0, description="threads of one run; 0: one a core")
+    runtime_timeout: float = Field(
+        default=60.0, gt=0, description="seconds after which a run that has not returned makes its model not ready"
+    )
     runtime: Literal["onnxruntime", "openvino", "auto", "cuda", "tensorrt", "tensorrt_rtx"] = Field(
         default="onnxruntime",
         description="what runs the models: onnxruntime or openvino on the CPU, auto measures both at start and takes "

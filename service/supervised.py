@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from service.app import create_app
 from service.logs import configure_logging
-from service.server import Server
+from service.server import Server, run_and_leave
 from service.settings import Settings
 from service.supervisor import READY
 
@@ -45,7 +45,7 @@ def main() -> None:
     listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     settings = Settings.model_validate_json(sys.stdin.read())
     configure_logging(settings.log_format)
-    SupervisedServer(settings, control).run(sockets=[listener])
+    run_and_leave(SupervisedServer(settings, control), lambda: 0, [listener])
 
 
 if __name__ == "__main__":

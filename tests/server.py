@@ -91,7 +91,7 @@ def running(app: FastAPI, settings: Settings) -> Iterator[str]:
     thread = Thread(target=server.run)
     thread.start()
     try:
-        while not (server.started and app.state.server.ready):
+        while not (server.started and not app.state.server.problem):
             assert thread.is_alive()
             time.sleep(0.01)
         yield f"http://127.0.0.1:{port}"

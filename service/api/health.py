@@ -19,10 +19,9 @@ async def alive() -> dict[str, str]:
 
 @router.get("/readyz")
 async def ready(request: Request) -> dict[str, str]:
-    """Tell whether requests are taken; 503 while starting or draining."""
-    state = server_state(request)
-    if not state.ready:
-        raise NotReadyError(f"the server is {state.phase}", retry_after=1)
+    """Tell whether requests are answered; 503 while starting, draining, or when something has failed or hangs."""
+    if problem := server_state(request).problem:
+        raise NotReadyError(problem, retry_after=1)
     return {"status": "ready"}
 
 

@@ -47,9 +47,16 @@ class ServerState:
         self._drained_by: float | None = None
 
     @property
-    def ready(self) -> bool:
-        """Whether requests are taken: loaded, warm, not draining, decode workers and models alive."""
-        return self.phase == "ready" and self.pool.alive and self.repository.sound
+    def problem(self) -> str:
+        """Why requests are not answered; empty: loaded, warm, not draining, decode workers and models alive.
+
+        Probes show it to anybody: it names no model.
+        """
+        if self.phase != "ready":
+            return f"the server is {self.phase}"
+        if not self.pool.alive:
+            return "no decode process is alive"
+        return self.repository.problem and f"a model does not answer: {self.repository.problem}"
 
     def check_open(self) -> None:
         """Go on if requests are taken.
@@ -80,11 +87,13 @@ class ServerState:
         """Accept a request to `model`: the block gets the model's time, or less once the server drains.
 
         Raises:
-            NotReadyError: Starting or draining, or the time for draining was over before the block was done.
+            NotReadyError: Starting or draining, or the time for draining was over before the block was done, or the
+                model's runtime hangs.
             OverloadedError: What waits already takes longer than the request may.
             DeadlineExceededError: The block took longer than it may.
         """
         self.check_open()
+        model.batcher.check_running()
         self._check_time(model)
         try:
             with self.metrics.in_flight.track_inprogress(), model.in_use():

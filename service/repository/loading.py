@@ -94,6 +94,7 @@ def _batch_settings(settings: Settings, largest: int) -> BatchSettings:
         max_queue_delay=settings.max_queue_delay,
         max_queue_size=settings.max_queue_size,
         batch_sizes=(*sorted(smaller), largest) if wanted else (),
+        runtime_timeout=settings.runtime_timeout,
     )
 
 

@@ -49,9 +49,9 @@ class Repository:
         return (self._models[name] for name in sorted(self._models) if self._models[name].versions)
 
     @property
-    def sound(self) -> bool:
-        """Whether every model that is served has a version that takes requests."""
-        return all(model.sound for model in self)
+    def problem(self) -> str:
+        """Why a model that is served does not answer, without its name; empty: all do."""
+        return next((model.problem for model in self if model.problem), "")
 
     def default(self, kind: type[Manifest]) -> ServedModel[Any] | None:
         """Return the model of that kind behind the paths without a name; None while there is none.
@@ -211,7 +211,7 @@ class Repository:
 
     def _readiness(self) -> dict[tuple[str, ...], float]:
         return {
-            (model.name, str(version.number)): float(version.alive)
+            (model.name, str(version.number)): float(version.ready)
             for model in self
             for version in model.versions.values()
         }

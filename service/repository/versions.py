@@ -58,10 +58,15 @@ class Version:
         return self.model is not None and self.model.batcher.alive
 
     @property
+    def ready(self) -> bool:
+        """Whether it answers the requests that it takes."""
+        return self.model is not None and not self.model.batcher.problem
+
+    @property
     def state(self) -> State:
         """Where it stands."""
         if self.model is not None:
-            return "READY" if self.alive else "UNAVAILABLE"
+            return "READY" if self.ready else "UNAVAILABLE"
         if self.loading:
             return "LOADING"
         return "UNLOADING" if self.draining else "UNAVAILABLE"
@@ -69,8 +74,8 @@ class Version:
     @property
     def reason(self) -> str:
         """Why it stands there; of a version that is ready, why the folder's newer content of it is not served."""
-        if self.model is not None and not self.alive:
-            return "its batcher has stopped"
+        if self.model is not None and not self.ready:
+            return self.model.batcher.problem
         return self.problem or ("" if self.model or self.loading else self.idle)
 
 
@@ -136,9 +141,11 @@ class Model:
         return sum(served.batcher.queue_depth for served in self.alive)
 
     @property
-    def sound(self) -> bool:
-        """Whether a version takes requests, if one is to."""
-        return bool(self.alive) or not any(version.model for version in self.versions.values())
+    def problem(self) -> str:
+        """Why requests are not answered; empty: a version takes them, if one is to, and those that do answer."""
+        served = [version.model.batcher for version in self.versions.values() if version.model]
+        problems = [batcher.problem for batcher in served if batcher.problem and (batcher.alive or not self.alive)]
+        return problems[0] if problems else ""
 
     @property
     def complete(self) -> bool:

@@ -62,7 +62,7 @@ async def running(
         batcher = Batcher(
             more.pop("runtimes", [runtime]),
             executor,
-            BatchSettings(size, delay, queue, more.pop("sizes", ())),
+            BatchSettings(size, delay, queue, more.pop("sizes", ()), more.pop("runtime_timeout", 60.0)),
             more.pop("gate", FairGate(1)),
             more.pop("metrics", Metrics()).of_model(more.pop("name", "summing")),
         )
@@ -346,6 +346,54 @@ def test_instances_run_side_by_side() -> None:
         assert sorted(first.batches + second.batches) == [[1], [2]]
 
     asyncio.run(scenario())
+
+
+def test_run_that_does_not_return_keeps_nobody_waiting_but_its_own_callers() -> None:
+    async def check() -> None:
+        runtime, neighbour, gate = SummingRuntime(), SummingRuntime(), FairGate(1)
+        runtime.may_run.clear()
+        async with (
+            running(runtime, size=2, gate=gate, runtime_timeout=0.2) as batcher,
+            running(neighbour, gate=gate, name="neighbour") as other,
+        ):
+            first = asyncio.create_task(batcher.submit(view(1)[None]))
+            await asyncio.to_thread(runtime.running.wait, 20)
+            # Three more than the next batch takes, which is put together already.
+            waiting = [asyncio.create_task(batcher.submit(view(value)[None])) for value in range(2, 7)]
+            beside = asyncio.create_task(other.submit(view(9)[None]))
+            for refused in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(refused, NotReadyError)
+                assert "has not returned within 0.2 s" in refused.detail
+            assert values(await beside) == [9]
+            assert (batcher.alive, batcher.queue_depth, first.done()) == (True, 0, False)
+            assert "has not returned" in batcher.problem
+            with pytest.raises(NotReadyError, match="summing takes no requests"):
+                await batcher.submit(view(7)[None])
+            runtime.may_run.set()
+            assert values(await first) == [1]
+            assert values(await batcher.submit(view(8)[None])) == [8]
+            assert batcher.problem == ""
+        assert runtime.batches == [[1], [8]]
+
+    asyncio.run(check())
+
+
+def test_instance_beside_one_that_hangs_goes_on() -> None:
+    async def check() -> None:
+        hanging, sound = SummingRuntime(), SummingRuntime()
+        hanging.may_run.clear()
+        instances = [hanging, sound]
+        async with running(hanging, size=1, runtimes=instances, gate=FairGate(2), runtime_timeout=0.2) as batcher:
+            submitted = [asyncio.create_task(batcher.submit(view(value)[None])) for value in range(2)]
+            await asyncio.to_thread(hanging.running.wait, 20)
+            async with asyncio.timeout(20):
+                while not batcher.problem:  # noqa: ASYNC110  # nothing tells when
+                    await asyncio.sleep(0.01)
+            assert values(await batcher.submit(view(5)[None])) == [5]
+            hanging.may_run.set()
+            assert [values(outputs) for outputs in await asyncio.gather(*submitted)] == [[0], [1]]
+
+    asyncio.run(check())
 
 
 def test_low_priority_goes_last_but_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

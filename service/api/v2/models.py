@@ -48,8 +48,9 @@ async def model_metadata(request: Request) -> dict[str, Any]:
 async def model_ready(request: Request) -> dict[str, Any]:
     """Tell whether a model takes requests; 503 if not."""
     model, state = asked_model(request), server_state(request)
-    if state.phase != "ready" or not model.batcher.alive:
-        raise NotReadyError(f"{model.manifest.name} takes no requests: the server is {state.phase}", retry_after=1)
+    problem = model.batcher.problem if state.phase == "ready" else f"the server is {state.phase}"
+    if problem:
+        raise NotReadyError(f"{model.manifest.name} takes no requests: {problem}", retry_after=1)
     return {"name": model.manifest.name, "ready": True}
 
 
