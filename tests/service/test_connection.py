@@ -176,7 +176,14 @@ def test_headers_after_a_body_count_as_well(strict: RunningServer) -> None:
 def test_body_whose_length_two_readers_could_take_for_different_is_refused(
     strict: RunningServer, lengths: tuple[str, ...]
 ) -> None:
-    head = "\r\n".join(("POST /v2/repository/index HTTP/1.1", "Host: x", *lengths))
+    assert_refused(strict, "\r\n".join(("POST /v2/repository/index HTTP/1.1", "Host: x", *lengths)))
+
+
+def test_http_1_0_has_no_chunks(strict: RunningServer) -> None:
+    assert_refused(strict, "POST /v2/repository/index HTTP/1.0\r\nTransfer-Encoding: chunked")
+
+
+def assert_refused(strict: RunningServer, head: str) -> None:
     with connected(strict) as connection:
         # What one reader takes for the body of the first request is a second one to the other.
         connection.sendall(f"{head}\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".encode())
