@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Annotated, Any, TypeVar
@@ -13,6 +14,7 @@ from service.api.disconnect import while_connected
 from service.api.problems import Problem
 from service.api.state import ServerState, server_state
 from service.api.upload import receive_upload
+from service.errors import BadParameterError
 from service.pipeline import Timing
 from service.priority import Priority
 from service.repository.served import ManifestT, ServedModel
@@ -84,6 +86,14 @@ class TimingBody(BaseModel):
         return cls.model_validate(timing)
 
 
+def _check_query(request: Request) -> None:
+    """Refuse a parameter that is given twice: whoever reads it next may take the other one."""
+    times = Counter(name for name, _ in request.query_params.multi_items())
+    for name, count in times.items():
+        if count > 1:
+            raise BadParameterError(f"{name} is given {count} times: give it once")
+
+
 async def with_upload(
     request: Request,
     name: str | None,
@@ -108,6 +118,7 @@ async def with_upload(
     began = perf_counter()
     state = server_state(request)
     settings = state.settings
+    _check_query(request)
     state.check_open()
     model = state.repository.get(name, version, kind)
     async with state.accept(model):

@@ -160,6 +160,7 @@ def test_views_and_part_of_the_video_can_be_chosen(server: RunningServer) -> Non
         ({"start": 999}, "select no frame"),
         ({"start": "nan"}, "start"),
         ({"topk": 3}, "topk"),
+        ({"top_k": [1, 2], "clips": 2}, "top_k is given 2 times: give it once"),
     ],
 )
 def test_bad_parameter_is_named(server: RunningServer, query: dict[str, Any], words: str) -> None:
