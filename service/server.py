@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -84,7 +85,14 @@ def run_and_leave(server: Server, status: Callable[[], int], sockets: list[socke
         logging.shutdown()
         os._exit(status())
 
+    _open_many_files()
     asyncio.Runner(loop_factory=server.config.get_loop_factory()).run(serve())
+
+
+def _open_many_files() -> None:
+    """Let this process open as many files as it may: at the usual 1024, idle connections could take all of them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def run_server(settings: Settings) -> NoReturn:

@@ -1,9 +1,10 @@
 """Clients that send too slowly, too much of a head, or no HTTP at all, against a real server."""
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -191,3 +192,16 @@ def assert_refused(strict: RunningServer, head: str) -> None:
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501"))
     assert answer.count(b"HTTP/1.1") == 1
     assert b"connection: close" in answer.lower()
+
+
+def test_more_idle_connections_than_the_usual_limit_on_files_keep_nobody_out(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as open_things:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+        try:
+            server = open_things.enter_context(serving(tmp_path, head_timeout=60))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(400):
+            open_things.enter_context(connected(server))
+        assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=20).status_code == 200
