@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from tests.artefact import write_manifest_file
 
 SIDE = 32
 CLASSES = 16
@@ -34,19 +34,7 @@ def write_classifier(repository: Path, name: str, version: int, answer: int | No
 
 def write_manifest(folder: Path, **changes: object) -> None:
     """Write the manifest of the model file and labels that are there."""
-    files = ("model.onnx", "labels.txt")
-    verification = {
-        "batch_sizes": [1],
-        "input_sizes": [[SIDE, SIDE]],
-        "inputs": 1,
-        "max_abs_difference": 0.0,
-        "relative_error": 0.0,
-        "top1_agreement": 1.0,
-    }
-    manifest = {
-        "schema_version": 1,
-        "name": folder.parent.name,
-        "version": folder.name,
+    own: dict[str, object] = {
         "task": "image_classification",
         "inputs": [{"name": "frames", "dtype": "uint8", "shape": ["batch", SIDE, SIDE, 3]}],
         "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", CLASSES]}],
@@ -63,17 +51,8 @@ def write_manifest(folder: Path, **changes: object) -> None:
         "views": {"clips": 1, "crops": 1, "single_crop": "center", "combine": "mean_logits"},
         "multi_label": False,
         "num_classes": CLASSES,
-        "labels": "labels.txt",
-        "checkpoint": None,
-        "licence": "Apache-2.0",
-        "opset": 20,
-        "max_batch_size": 4,
-        "precisions": {"fp32": {"file": "model.onnx", "verification": verification}},
-        "tools": {},
-        "files": {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in files},
-        **changes,
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest_file(folder, SIDE, [1, 4], **own | changes)
 
 
 def _graph(answer: int, ballast: int) -> onnx.ModelProto:

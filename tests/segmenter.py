@@ -6,7 +6,6 @@ did to the picture.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.artefact import write_manifest_file
 from tests.server import ROOT
 
 NAME = "nearest_colour"
@@ -41,26 +41,17 @@ def write_segmenter(repository: Path) -> None:
     onnx.save(_graph(), folder / "model.onnx")
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
     (folder / "palette.json").write_text(json.dumps(PALETTE))
-    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
-    verification = {
-        "batch_sizes": [1, 2],
-        "input_sizes": [[WINDOW, WINDOW]],
-        "inputs": 1,
-        "max_abs_difference": 0.0,
-        "relative_error": 0.0,
-        "top1_agreement": 1.0,
-    }
-    manifest = {
-        "schema_version": 1,
-        "name": NAME,
-        "version": "1",
-        "task": "image_segmentation",
-        "inputs": [{"name": "frames", "dtype": "uint8", "shape": ["batch", "height", "width", 3]}],
-        "outputs": [
+    write_manifest_file(
+        folder,
+        WINDOW,
+        [1, 2],
+        task="image_segmentation",
+        inputs=[{"name": "frames", "dtype": "uint8", "shape": ["batch", "height", "width", 3]}],
+        outputs=[
             {"name": "mask", "dtype": "uint8", "shape": ["batch", "height", "width"]},
             {"name": "logits", "dtype": "float32", "shape": ["batch", 4, "height/4", "width/4"]},
         ],
-        "preprocessing": {
+        preprocessing={
             "short_side": SHORT_SIDE,
             "max_long_side": MAX_LONG_SIDE,
             "align": "stretch",
@@ -69,18 +60,9 @@ def write_segmenter(repository: Path) -> None:
             "std": [1.0, 1.0, 1.0],
             "channels": "rgb",
         },
-        "num_classes": 4,
-        "labels": "labels.txt",
-        "palette": "palette.json",
-        "checkpoint": None,
-        "licence": "Apache-2.0",
-        "opset": 20,
-        "max_batch_size": 2,
-        "precisions": {"fp32": {"file": "model.onnx", "verification": verification}},
-        "tools": {},
-        "files": files,
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+        num_classes=4,
+        palette="palette.json",
+    )
 
 
 def _graph() -> onnx.ModelProto:

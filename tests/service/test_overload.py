@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from demo.local_server import free_port
-from tests.server import ROOT, RunningServer, serving
+from tests.command import clipserve
+from tests.server import RunningServer, serving
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
 MODEL = "uniformer_tiny_shapes"
@@ -117,8 +115,7 @@ def test_abandoned_requests_do_not_delay_a_patient_one(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_setting_of_a_model_stops_the_start(models: str, status: int, words: str) -> None:
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", str(free_port()), "--models", models]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    ended = clipserve("serve", "--port", "0", "--models", models)
     assert ended.returncode == status
     assert words in ended.stderr
 

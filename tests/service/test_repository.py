@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +20,8 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from demo.local_server import free_port
 from tests.classifier import SIDE, write_classifier, write_manifest
+from tests.command import clipserve
 from tests.keys import bearer, entry, setting
 from tests.segmenter import NAME as SEGMENTER
 from tests.segmenter import write_segmenter
@@ -85,16 +83,8 @@ def connected(server: RunningServer) -> triton.InferenceServerClient:
 
 def failed_start(folder: Path, **settings: str) -> str:
     """Return the log of a server that does not start."""
-    environment = {**os.environ, **{f"CLIPSERVE_{key.upper()}": value for key, value in settings.items()}}
-    ended = subprocess.run(
-        [sys.executable, "-m", "service.cli", "serve", "--repository", str(folder), "--port", str(free_port())],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environment = {f"CLIPSERVE_{key.upper()}": value for key, value in settings.items()}
+    ended = clipserve("serve", "--repository", str(folder), "--port", "0", **environment)
     assert ended.returncode == 1
     return ended.stderr
 
