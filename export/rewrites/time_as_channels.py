@@ -7,7 +7,8 @@ A depthwise kernel w of k time steps computes, for each channel c and step t, th
 that is, a two-dimensional convolution from the T steps of a channel to its T steps, whose T x T kernels lie in a band
 and are zero elsewhere. One group is one channel. The zeros cost T / k times the multiplications, and it pays all the
 same: ONNX Runtime runs a three-dimensional depthwise convolution as one matrix product of a single row for each
-channel, and this one as products of T rows. OpenVINO has a kernel of its own for the three-dimensional form.
+channel, and this one as products of T rows. OpenVINO has a kernel of its own for the three-dimensional form, and turns
+such convolutions back when it loads a file (service/runtimes/openvino_graph.py).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 from service.errors import RuntimeLoadError
 from service.manifest import PrecisionName
 from service.runtimes.base import OutputName
+from service.runtimes.openvino_graph import restore_depthwise
 
 DEVICE = "CPU"
 # A graph of fixed shape runs up to twice as fast as one whose batch axis is open, and more than these views together
 # do not make a view any faster.
 LARGEST_FIXED_BATCH = 8
+
+
+LAYERS = {"Convolution", "FullyConnected", "MatMul"}
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16."""
+    return "BF16" in ov.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoCpuRuntime:
@@ -42,7 +51,7 @@ class OpenVinoCpuRuntime:
     def __init__(self, model_file: Path, precision: PrecisionName, threads: int) -> None:
         self.precision = precision
         self._core = ov.Core()
-        if precision == "bf16" and "BF16" not in self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bf16" and not has_bfloat16():
             raise RuntimeLoadError("this CPU has no bfloat16 instructions (avx512_bf16 or amx_bf16): choose fp32")
         self._options = {
             # Otherwise the plugin takes bfloat16 wherever the CPU has it.
@@ -52,6 +61,7 @@ class OpenVinoCpuRuntime:
         }
         try:
             self._model = self._core.read_model(model_file)
+            restore_depthwise(self._model)
             shape = self._model.input(0).partial_shape
             self._view = tuple(axis.get_length() for axis in list(shape)[1:]) if shape[1:].is_static else None
             self._compiled: dict[int | None, _Compiled] = {}
@@ -59,6 +69,10 @@ class OpenVinoCpuRuntime:
             self._for_batch(1 if self._view else None)
         except RuntimeError as error:
             raise RuntimeLoadError(f"OpenVINO cannot load {model_file}: {error}") from error
+
+    def layers(self) -> Counter[str]:
+        """Return how many convolutions and matrix products are computed in each type: "f32", "bf16", "i8"."""
+        return self._for_batch(1 if self._view else None).layers()
 
     def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
         """Return one of the network's outputs; see Runtime."""
@@ -89,6 +103,13 @@ class _Compiled:
     def __init__(self, model: ov.CompiledModel) -> None:
         self._model = model
         self._idle: deque[ov.InferRequest] = deque()
+
+    def layers(self) -> Counter[str]:
+        """See OpenVinoCpuRuntime.layers."""
+        facts = [node.get_rt_info() for node in self._model.get_runtime_model().get_ops()]
+        return Counter(
+            fact["runtimePrecision"].astype(str) for fact in facts if fact["layerType"].astype(str) in LAYERS
+        )
 
     def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
         try:

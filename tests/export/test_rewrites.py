@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import onnxruntime as ort
+import openvino as ov
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.export import Dim
 
 from export.graph import OPSET
 from export.rewrites import RuntimeName, rewritten
+from service.runtimes.openvino_graph import restore_depthwise
 
 
 def exported(module: nn.Module, x: Tensor, runtime: RuntimeName) -> onnx.ModelProto:
@@ -31,6 +33,26 @@ def assert_same(module: nn.Module, model: onnx.ModelProto, x: Tensor) -> None:
         with torch.inference_mode():
             wanted = module(views).numpy()
         assert np.linalg.norm(actual - wanted) < 1e-5 * np.linalg.norm(wanted)
+
+
+def loaded_by_openvino(model: onnx.ModelProto) -> ov.Model:
+    loaded = ov.Core().read_model(model.SerializeToString())
+    restore_depthwise(loaded)
+    return loaded
+
+
+def openvino_kernels(model: ov.Model) -> list[list[int]]:
+    convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "GroupConvolution"]
+    return [list(node.input_value(1).get_shape()) for node in convolutions]
+
+
+def assert_same_by_openvino(module: nn.Module, model: ov.Model, x: Tensor, limit: float = 1e-5) -> None:
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for batch in (1, 2, 3):
+        views = torch.randn(batch, *x.shape[1:]).to(x.dtype)
+        with torch.inference_mode():
+            wanted = module(views).numpy()
+        assert np.linalg.norm(compiled(views.numpy())[0] - wanted) < limit * np.linalg.norm(wanted)
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:
@@ -92,7 +114,7 @@ def test_batch_norm_that_others_read_stays() -> None:
     assert_same(module, model, x)
 
 
-@pytest.mark.parametrize(
+OVER_TIME = pytest.mark.parametrize(
     ("steps", "kernel", "stride", "bias"),
     [
         (4, (3, 3, 3), (1, 1, 1), True),
@@ -102,11 +124,17 @@ def test_batch_norm_that_others_read_stays() -> None:
         (4, (3, 1, 1), (1, 1, 1), True),
     ],
 )
+
+
+def over_time(kernel: tuple[int, int, int], stride: tuple[int, int, int], bias: bool) -> nn.Conv3d:
+    return nn.Conv3d(6, 6, kernel, stride, padding=[size // 2 for size in kernel], groups=6, bias=bias).eval()
+
+
+@OVER_TIME
 def test_depthwise_convolution_over_time_has_time_as_channels(
     steps: int, kernel: tuple[int, int, int], stride: tuple[int, int, int], bias: bool
 ) -> None:
-    module = nn.Conv3d(6, 6, kernel, stride, padding=[size // 2 for size in kernel], groups=6, bias=bias).eval()
-    x = torch.randn(2, 6, steps, 9, 8)
+    module, x = over_time(kernel, stride, bias), torch.randn(2, 6, steps, 9, 8)
     model = exported(module, x, "onnxruntime")
     assert operators(model) == {"Conv": 1, "Reshape": 2}
     assert kernels(model) == [(6 * steps, steps, *kernel[1:])]
@@ -130,6 +158,49 @@ def test_other_convolutions_are_left_alone(module: nn.Conv3d) -> None:
     model = exported(module.eval(), x, "onnxruntime")
     assert kernels(model) == [tuple(module.weight.shape)]
     assert_same(module, model, x)
+
+
+@OVER_TIME
+def test_openvino_turns_time_as_channels_back(
+    steps: int, kernel: tuple[int, int, int], stride: tuple[int, int, int], bias: bool
+) -> None:
+    module, x = over_time(kernel, stride, bias), torch.randn(2, 6, steps, 9, 8)
+    model = loaded_by_openvino(exported(module, x, "onnxruntime"))
+    reach = 2 * min(kernel[0] // 2, steps - 1) + 1  # further, there are no steps
+    assert openvino_kernels(model) == [[6, 1, 1, reach, *kernel[1:]]]
+    assert_same_by_openvino(module, model, x)
+
+
+def test_openvino_turns_time_as_channels_back_in_float16() -> None:
+    module = over_time((3, 3, 3), (1, 1, 1), bias=True).half()
+    x = torch.randn(2, 6, 4, 9, 8).half()
+    model = loaded_by_openvino(exported(module, x, "onnxruntime"))
+    assert openvino_kernels(model) == [[6, 1, 1, 3, 3, 3]]
+    assert_same_by_openvino(module, model, x, 1e-2)
+
+
+class StepsApart(nn.Module):
+    """A grouped convolution whose kernels of two steps, or whose biases, have nothing in common."""
+
+    def __init__(self, kernels: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(24, 24, 3, padding=1, groups=6)
+        if not kernels:
+            band_of_one = torch.zeros(6, 4, 4, 3, 3)
+            band_of_one[:, range(4), range(4)] = torch.randn(6, 1, 3, 3)
+            self.conv.weight.data = band_of_one.reshape(24, 4, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolved: Tensor = self.conv(x.flatten(1, 2))
+        return convolved.unflatten(1, (6, 4))
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_openvino_leaves_other_grouped_convolutions_alone(kernels: bool) -> None:
+    module, x = StepsApart(kernels).eval(), torch.randn(2, 6, 4, 9, 8)
+    model = loaded_by_openvino(exported(module, x, "onnxruntime"))
+    assert openvino_kernels(model) == [[6, 4, 4, 3, 3]]
+    assert_same_by_openvino(module, model, x)
 
 
 def test_openvino_keeps_the_depthwise_convolution_that_it_has_a_kernel_for() -> None:

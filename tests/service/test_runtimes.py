@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -22,6 +23,7 @@ from service.machine import available_cores, plan_threads
 from service.manifest import Artefact, PrecisionName, read_artefact
 from service.runtimes.base import Runtime
 from service.runtimes.kinds import KINDS
+from service.runtimes.openvino_cpu import OpenVinoCpuRuntime
 from service.runtimes.selection import RuntimeChooser
 from service.settings import Settings
 from tests.command import clipserve
@@ -135,6 +137,17 @@ def test_bfloat16_is_computed_or_refused() -> None:
     error = np.linalg.norm(runtime.run(frames, "logits") - expected) / np.linalg.norm(expected)
     # bfloat16 has 8 bits of mantissa; float32 would differ by less than 1e-5.
     assert 1e-4 < error < 0.05
+
+
+def test_openvino_tells_in_which_types_it_computes_layers() -> None:
+    runtime = OpenVinoCpuRuntime(MODEL, "fp32", 2)
+    graph = onnx.load(MODEL).graph
+    parameters = {tensor.name for tensor in graph.initializer}
+    # Products of two computed matrices may become part of an attention.
+    least = sum(node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in parameters for node in graph.node)
+    counts = runtime.layers()
+    assert set(counts) == {"f32"}
+    assert counts["f32"] >= least > 0
 
 
 def artefact(tmp_path: Path) -> Artefact:
