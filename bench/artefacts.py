@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -55,8 +55,10 @@ class Subject:
         return create_model(self.name, **({} if self.size is None else {"input_size": self.size}))
 
 
-def model_files(subject: Subject, report: Callable[[str], None]) -> dict[PrecisionName, Path]:
-    """Return the files of a network by precision, from the cache where they are there.
+def model_files(
+    subject: Subject, precisions: Collection[PrecisionName], report: Callable[[str], None]
+) -> dict[PrecisionName, Path]:
+    """Return the files of a network by precision, of fp32, bf16 and int8, from the cache where they are there.
 
     The fp32 and bf16 files are kept by the source code that made them, the int8 file by the hash of its source. In
     int8 every convolution and matrix product is quantised: random weights say nothing of which of them accuracy would
@@ -68,13 +70,19 @@ def model_files(subject: Subject, report: Callable[[str], None]) -> dict[Precisi
     def made(kind: str, make: Callable[[Path], None]) -> Path:
         return _make_once(Path(f"{stem}.{kind}.onnx"), make, report)
 
-    plain = made("plain", partial(_export, subject, torch.float32))
-    int8 = CACHE / f"{subject.name}-{sha256_of(plain)[:16]}.int8.onnx"
-    return {
-        "fp32": made("fp32", lambda file: onnx.save(rewritten(onnx.load(plain), "onnxruntime"), file)),
-        "bf16": made("bf16", partial(_export, subject, torch.bfloat16)),
-        "int8": _make_once(int8, lambda file: quantise_everything(plain, file, _calibration_views(subject)), report),
+    def int8() -> Path:
+        file = CACHE / f"{subject.name}-{sha256_of(plain())[:16]}.int8.onnx"
+        return _make_once(file, lambda file: quantise_everything(plain(), file, _calibration_views(subject)), report)
+
+    def plain() -> Path:
+        return made("plain", partial(_export, subject, torch.float32))
+
+    makers: dict[PrecisionName, Callable[[], Path]] = {
+        "fp32": lambda: made("fp32", lambda file: onnx.save(rewritten(onnx.load(plain()), "onnxruntime"), file)),
+        "bf16": lambda: made("bf16", partial(_export, subject, torch.bfloat16)),
+        "int8": int8,
     }
+    return {precision: makers[precision]() for precision in precisions}
 
 
 def _make_once(file: Path, make: Callable[[Path], None], report: Callable[[str], None]) -> Path:

@@ -2,8 +2,9 @@
 
 The contestants and a matrix product of each type take turns on the same cores, and the least time of each counts. Speed
 is given in GFLOP/s, by the operations that models/figures.py counts, and as a share of what the matrix product of the
-same type reaches in the same turns. Weights are random and inputs noise: neither changes the time. Prints a table in
-Markdown.
+same type reaches in the same turns. *Layers* are convolutions and matrix products, by the type that the runtime says it
+computes them in. Weights are random and inputs noise: neither changes the time. bf16 is left out where the CPU has no
+instructions for it: OpenVINO would compute in float32. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -20,10 +23,13 @@ from numpy.typing import NDArray
 
 from bench import peak
 from bench.artefacts import Subject, model_files
+from bench.layers import layers
 from export.graph import ServedNetwork, served_network
 from models.figures import count_gmacs
 from service.machine import available_cores
+from service.manifest import PrecisionName
 from service.runtimes.kinds import KINDS
+from service.runtimes.openvino_cpu import has_bfloat16
 
 SUBJECTS = (
     Subject("uniformer_s_16x4_k400"),
@@ -37,27 +43,46 @@ SUBJECTS = (
 )
 
 Key = tuple[str, peak.Type]
-RUNTIMES: tuple[Key, ...] = (
-    ("onnxruntime", "fp32"),
-    ("onnxruntime", "int8"),
-    ("openvino", "fp32"),
-    ("openvino", "bf16"),
-    ("openvino", "int8"),
-)
 PRODUCT = "matrix product"
 
 
-def contestants(subject: Subject, threads: int) -> dict[Key, Callable[[], object]]:
-    """Return functions that run one view of the network, by runtime and precision."""
-    frames = np.random.default_rng(0).integers(0, 256, (1, *subject.view_shape), np.uint8)
-    files = model_files(subject, _report)
-    runs: dict[Key, Callable[[], object]] = {
-        ("torch eager", "fp32"): partial(_run_torch, served_network(subject.network()), frames)
+def runtimes() -> list[Key]:
+    """Return the runtimes, each with a precision that this CPU computes in."""
+    precisions: dict[str, list[peak.Type]] = {
+        "onnxruntime": ["fp32", "int8"],
+        "openvino": ["fp32", "bf16", "int8"] if has_bfloat16() else ["fp32", "int8"],
     }
-    for runtime, precision in RUNTIMES:
+    return [(runtime, precision) for runtime, listed in precisions.items() for precision in listed]
+
+
+def files_of(subject: Subject) -> dict[PrecisionName, Path]:
+    """Return the model files that are measured, made if they are not there."""
+    return model_files(subject, sorted({precision for _, precision in runtimes()}), _report)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A network ready to run.
+
+    Attributes:
+        run: Computes one view.
+        layers: In which types it is computed.
+    """
+
+    run: Callable[[], object]
+    layers: str
+
+
+def contestants(subject: Subject, threads: int) -> dict[Key, Contestant]:
+    """Return the network in every runtime and precision."""
+    frames = np.random.default_rng(0).integers(0, 256, (1, *subject.view_shape), np.uint8)
+    files = files_of(subject)
+    eager = partial(_run_torch, served_network(subject.network()), frames)
+    ready: dict[Key, Contestant] = {("torch eager", "fp32"): Contestant(eager, "f32")}
+    for runtime, precision in runtimes():
         loaded = KINDS[runtime].open(files[precision], precision, threads)
-        runs[runtime, precision] = partial(loaded.run, frames, "logits")
-    return runs
+        ready[runtime, precision] = Contestant(partial(loaded.run, frames, "logits"), layers(loaded, files[precision]))
+    return ready
 
 
 @torch.inference_mode()
@@ -78,17 +103,19 @@ def least_seconds(runs: dict[Key, Callable[[], object]], rounds: int) -> dict[Ke
 
 def measure(subject: Subject, rounds: int, threads: int) -> None:
     """Print a line for each contestant."""
-    products: dict[Key, Callable[[], object]] = {(PRODUCT, kind): run for kind, run in peak.products().items()}
-    seconds = least_seconds(products | contestants(subject, threads), rounds)
+    ready = contestants(subject, threads)
+    types = {precision for _, precision in ready}
+    products: dict[Key, Callable[[], object]] = {(PRODUCT, kind): run for kind, run in peak.products(types).items()}
+    seconds = least_seconds(products | {key: contestant.run for key, contestant in ready.items()}, rounds)
     gflop = 2 * count_gmacs(subject.network().to("meta"), (3, *subject.view_shape[:-1]))
-    for (runtime, precision), spent in seconds.items():
-        if runtime != PRODUCT:
-            speed, most = gflop / spent, peak.GFLOP / seconds[PRODUCT, precision]
-            print(
-                f"| {subject.name} | {gflop:.1f} | {runtime} | {precision} | {1000 * spent:.1f} | {speed:.0f} "
-                f"| {most:.0f} | {speed / most:.2f} |",
-                flush=True,
-            )
+    for (runtime, precision), contestant in ready.items():
+        spent = seconds[runtime, precision]
+        speed, most = gflop / spent, peak.GFLOP / seconds[PRODUCT, precision]
+        print(
+            f"| {subject.name} | {gflop:.1f} | {runtime} | {precision} | {contestant.layers} | {1000 * spent:.1f} "
+            f"| {speed:.0f} | {most:.0f} | {speed / most:.2f} |",
+            flush=True,
+        )
 
 
 def _report(step: str) -> None:
@@ -110,11 +137,11 @@ def main() -> None:
     torch.set_num_threads(threads)
     # All files first, so that nothing is made between measurements.
     for subject in chosen:
-        model_files(subject, _report)
+        files_of(subject)
     if arguments.prepare:
         return
-    print("| network | GFLOP | runtime | precision | ms | GFLOP/s | matrix product, GFLOP/s | share |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| network | GFLOP | runtime | precision | layers | ms | GFLOP/s | matrix product, GFLOP/s | share |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for subject in chosen:
         measure(subject, arguments.rounds, threads)
 

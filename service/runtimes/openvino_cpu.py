@@ -71,7 +71,7 @@ class OpenVinoCpuRuntime:
             raise RuntimeLoadError(f"OpenVINO cannot load {model_file}: {error}") from error
 
     def layers(self) -> Counter[str]:
-        """Return how many convolutions and matrix products are computed in each type: "f32", "bf16", "i8"."""
+        """Return how many convolutions and matrix products take what type of input: "f32", "bf16", "i8" or "u8"."""
         return self._for_batch(1 if self._view else None).layers()
 
     def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
