@@ -41,7 +41,8 @@ def coded_pictures(codec: str, extradata: bytes, packets: Sequence[Packet[VideoS
     Raises:
         UnknownStructureError: The stream is damaged, or does what the reader of its codec does not follow.
     """
-    if any(packet.has_sidedata("new_extradata") for packet in packets):
+    # Few packets have side data, and asking for a certain kind takes longer than looking whether there is any.
+    if any(side.data_type == "new_extradata" for packet in packets for side in packet.iter_sidedata()):
         raise UnknownStructureError("the container changes the stream's headers on the way")
     if any(packet.is_corrupt for packet in packets):
         raise UnknownStructureError("the container lost a part of the stream")

@@ -7,6 +7,7 @@ motion vectors to the next one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from service.media.bitstreams.bits import BitReader
 from service.media.bitstreams.pictures import CodedPicture, UnknownStructureError
@@ -25,11 +26,11 @@ def read_vp9_pictures(packets: Iterable[bytes]) -> Iterator[CodedPicture]:
         UnknownStructureError: A packet that shows more than one frame, or bytes that are not VP9.
     """
     for data in packets:
-        frames = [_frame(data[start : start + 2]) for start in _frame_starts(data)]
-        shown = sum(shown for _, shown in frames)
-        if shown > 1:
+        frames = [_frame(data[start : start + 1]) for start in _frame_starts(data)]
+        if len(frames) > 1 and sum(frame.shown for frame in frames) > 1:
             raise UnknownStructureError("a packet that shows more than one frame")
-        yield CodedPicture(starts=frames[0][0], referenced=True, shown=bool(shown))
+        # A hidden frame comes first.
+        yield frames[0] if len(frames) == 1 else frames[0]._replace(shown=any(frame.shown for frame in frames))
 
 
 def _frame_starts(data: bytes) -> list[int]:
@@ -46,15 +47,16 @@ def _frame_starts(data: bytes) -> list[int]:
     return starts
 
 
-def _frame(header: bytes) -> tuple[bool, bool]:
-    """Return whether a frame is a keyframe, and whether it is shown."""
-    bits = BitReader(header)
+@cache
+def _frame(first_byte: bytes) -> CodedPicture:
+    """Return what a frame is by the first byte of its header, which says it all."""
+    bits = BitReader(first_byte)
     if bits.read(2) != 2:
         raise UnknownStructureError("a packet that is not VP9")
     profile = bits.read(1) + 2 * bits.read(1)
     if profile == 3:
         bits.skip(1)
     if bits.read(1):  # an earlier frame is shown now
-        return False, True
+        return CodedPicture(starts=False, referenced=True)
     is_key = not bits.read(1)
-    return is_key, bool(bits.read(1))
+    return CodedPicture(starts=is_key, referenced=True, shown=bool(bits.read(1)))
