@@ -190,6 +190,6 @@ def pick(content: bytes, wanted: Collection[int]) -> tuple[dict[int, NDArray[np.
     def use(source: FrameSource) -> tuple[dict[int, NDArray[np.uint8]], int, int]:
         frames = [(number, np.asarray(frame.to_ndarray(format="rgb24"))) for number, frame in source.frames(wanted)]
         assert [number for number, _ in frames] == sorted(set(wanted))
-        return dict(frames), len(source.index.times), source.decoded
+        return dict(frames), len(source.index), source.decoded
 
     return read_frames(io.BytesIO(content), LIMITS, use)

@@ -64,11 +64,11 @@ class _ViewMaker:
                 output = self._allocate(clips, crops)
             self._place(picture, wanted[number], crops, output)
         assert media is not None
-        times = self.source.index.times
+        time = self.source.index.time
         return DecodeResult(
             media=media,
             views=self.views,
-            times=tuple(tuple(round(float(times[frame]), 6) for frame in view.frames) for view in self.views),
+            times=tuple(tuple(round(float(time(frame)), 6) for frame in view.frames) for view in self.views),
             shape=self.shape,
             frames_decoded=self.source.decoded,
         )

@@ -28,7 +28,7 @@ def describe(source: FrameSource, frame: VideoFrame, turn: int) -> MediaInfo:
         codec=source.codec,
         width=width,
         height=height,
-        frames=len(index.times),
+        frames=len(index),
         fps=round(float(index.fps), 3) if index.fps else None,
         duration_seconds=None if index.duration is None else round(index.duration, 3),
         rotation=orientation.CLOCKWISE_DEGREES[turn],

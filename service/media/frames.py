@@ -25,14 +25,14 @@ from service.media.bitstreams.structure import coded_pictures
 from service.media.formats import PNG, SNIFF_BYTES, ContainerFormat, sniff
 from service.media.planning import DecodePlanner, Run
 from service.media.png import check_data
-from service.media.probing import FrameIndex, index_frames, open_video, read_packets
+from service.media.probing import FrameIndex, expects_reordering, index_frames, open_video, read_packets
 from service.media.types import DecodeLimits
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SINGLE_FRAME = FrameIndex(times=(Fraction(0),), fps=None, duration=None)
+SINGLE_FRAME = FrameIndex(ticks=(0,), tick=Fraction(1), fps=None, duration=None)
 
 
 def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource], T]) -> T:
@@ -85,7 +85,7 @@ def _index(
         pictures = coded_pictures(codec, decoder.extradata or b"", packets)
         visible = [picture.shown and seen for picture, seen in zip(pictures, visible, strict=True)]
         order = _presentation_stamps(codec, pictures, packets)
-        planner = DecodePlanner(pictures, order, visible, decoder.reorder_depth > 0)
+        planner = DecodePlanner(pictures, order, visible, expects_reordering(decoder))
     except UnknownStructureError as reason:
         logger.debug("frames are counted: %s", reason)
         sure = isinstance(reason, UnknownOrderError)
@@ -163,13 +163,16 @@ class FrameSource:
             self._distrust()
 
     def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Return the pixels (H, W, 3) of a frame, in the colours that its tags ask for.
+        """Return the pixels (H, W, 3) of a frame, in the colours that its tags ask for; only rows lie in one piece.
 
         Grey, palette and 16-bit pixels become 8-bit RGB. Transparency is dropped, as the authors' loaders drop it.
         """
         # One converter for all frames: to set one up costs more than a small picture. No threads: one core a worker.
         converted = self._converter.reformat(frame, format="rgb24", threads=1)
-        return np.asarray(converted.to_ndarray(), dtype=np.uint8)
+        plane = converted.planes[0]
+        # In place: rows may have bytes behind their pixels, without which they would have to be copied.
+        shape = converted.height, converted.width, 3
+        return np.ndarray(shape, np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
 
     def _planned(self, run: Run, numbers: dict[int, int], wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode one run; a frame is what its time stamp says only if all frames of the run come out as promised."""
@@ -177,11 +180,12 @@ class FrameSource:
         expected = iter(run.frames)
         self._decoder.flush_buffers()
         for frame in self._decode(self._packets[position] for position in run.packets):
-            if frame.pts is None:
+            stamp = frame.pts
+            if stamp is None:
                 self._distrust()
-            elif frame.pts >= run.first_stamp:
-                number = numbers.get(frame.pts)
-                is_no_start = frame.pts == run.first_stamp and not frame.key_frame
+            elif stamp >= run.first_stamp:
+                number = numbers.get(stamp)
+                is_no_start = stamp == run.first_stamp and not frame.key_frame
                 if number is None or number != next(expected, None) or is_no_start:
                     self._distrust()
                 if number in wanted:
@@ -205,12 +209,13 @@ class FrameSource:
             count += 1
             if count > last and self._count_is_sure:
                 return
-        if count < len(self.index.times):
+        if count < len(self.index):
             self._correct(count)
 
     def _decode(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
+        decode = self._decoder.decode
         for packet in chain(packets, [None]):
-            for frame in self._decoder.decode(packet):
+            for frame in decode(packet):
                 self.decoded += 1
                 yield frame
 
@@ -221,5 +226,5 @@ class FrameSource:
         if self._corrected:
             raise UndecodableMediaError("the upload's frames cannot be decoded the same way twice")
         self._corrected = self._count_is_sure = True
-        self.index = FrameIndex(self.index.times[:count], self.index.fps, self.index.duration)
+        self.index = self.index.up_to(count)
         raise _StartOverError

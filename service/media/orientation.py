@@ -83,7 +83,9 @@ def display_orientation(frame: VideoFrame) -> int:
 
 
 def upright(frame: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Return the frame (H, W, 3) as a viewer shows it; H and W swap for orientations 5 to 8."""
+    """Return the frame (H, W, 3) as a viewer shows it, or itself if upright; H and W swap for orientations 5 to 8."""
+    if orientation == UPRIGHT:
+        return frame
     if orientation in (2, 5, 7):
         frame = frame[:, ::-1]
     if orientation == 4:

@@ -47,7 +47,7 @@ def frames_at(index: FrameIndex, start: float | None, end: float | None, fps: fl
         BadParameterError: `start` and `end` select no frame.
     """
     first, count = index.between(start, end)
-    times = index.times[first : first + count]
+    times = [index.time(number) for number in range(first, first + count)]
     step = 1 / Fraction(repr(fps))
     # The last frame shows for as long as an average one.
     ends = (*times[1:], times[-1] + (1 / index.fps if index.fps else 0))
@@ -91,7 +91,7 @@ class _PictureMaker:
         return PictureResult(
             media=media,
             frames=tuple(numbers),
-            times=tuple(round(float(index.times[number]), 6) for number in numbers),
+            times=tuple(round(float(index.time(number)), 6) for number in numbers),
             content=aligned_size(size) if request.preprocessing.align == "stretch" else size,
             shape=pictures.shape,
             original_shape=None if originals is None else originals.shape,

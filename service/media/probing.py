@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
+from math import ceil
 from typing import Any, BinaryIO
 
 import av
 import av.error
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError
-from service.media.formats import ALLOWED_CODECS, ContainerFormat
+from service.media.bitstreams.h264 import reordered_frames
+from service.media.formats import ALLOWED_CODECS, MATROSKA, MOV, MP4, WEBM, ContainerFormat
 from service.media.types import DecodeLimits
 
 PACKET_SLACK_BYTES = 1 << 20
+# Containers whose header says of a stream what others leave to its first packets.
+DESCRIPTIVE_FORMATS = (MP4, MOV, MATROSKA, WEBM)
 
 
 @dataclass(frozen=True)
@@ -26,14 +33,28 @@ class FrameIndex:
     """The frames that a video's packets promise, without decoding.
 
     Attributes:
-        times: Presentation time of each frame, seconds from the first, ascending.
+        ticks: Presentation time of each frame in units of `tick` from the first, ascending.
+        tick: Seconds of one unit.
         fps: Average frames a second as the container says, or None.
         duration: Seconds from the first frame to the end of the last, or None.
     """
 
-    times: tuple[Fraction, ...]
+    ticks: tuple[int, ...]
+    tick: Fraction
     fps: Fraction | None
     duration: float | None
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.ticks)
+
+    def time(self, frame: int) -> Fraction:
+        """Return when a frame shows, seconds from the first one."""
+        return self.ticks[frame] * self.tick
+
+    def up_to(self, count: int) -> FrameIndex:
+        """Return the index of the first `count` frames."""
+        return replace(self, ticks=self.ticks[:count])
 
     def between(self, start: float | None, end: float | None) -> tuple[int, int]:
         """Return the first frame and the number of frames that show between `start` and `end`, seconds.
@@ -42,13 +63,16 @@ class FrameIndex:
             BadParameterError: There is none.
         """
         # As the client wrote it: 0.8 means 4/5, not the binary number beside it.
-        low = Fraction(0) if start is None else Fraction(repr(start))
-        high = None if end is None else Fraction(repr(end))
-        shown = [number for number, time in enumerate(self.times) if low <= time and (high is None or time < high)]
-        if not shown:
+        first = 0 if start is None else self._first_from(Fraction(repr(start)))
+        after = len(self) if end is None else self._first_from(Fraction(repr(end)))
+        if first >= after:
             length = "unknown" if self.duration is None else f"{self.duration:.3f} s"
             raise BadParameterError(f"start={start} and end={end} select no frame; the video's length is {length}")
-        return shown[0], len(shown)
+        return first, after - first
+
+    def _first_from(self, seconds: Fraction) -> int:
+        """Return the number of the first frame that shows at `seconds` or later; one that does not exist if none."""
+        return bisect_left(self.ticks, ceil(seconds / self.tick))
 
 
 class _Nameless:
@@ -76,23 +100,14 @@ def open_video(
         UnsupportedMediaError: The codec is not on the list.
         MediaLimitError: Too many streams, pixels or not enough memory.
     """
-    options = {
-        "format_whitelist": av.ContainerFormat(container_format.demuxer, "r").name,
-        "codec_whitelist": ",".join(ALLOWED_CODECS),
-        "protocol_whitelist": "none",
-        "max_pixels": str(limits.max_pixels),
-        "max_streams": str(limits.max_streams),
-    }
     try:
-        with av.open(
-            _Nameless(file),
-            format=container_format.demuxer,
-            options=options,
-            io_open=_refuse_io,
-            # Titles and comments come in any encoding, and nothing reads them.
-            metadata_errors="replace",
-        ) as container:
-            assert isinstance(container, InputContainer)
+        if container_format in DESCRIPTIVE_FORMATS:
+            with _open(file, container_format, limits, _LOOK_AT_NOTHING) as container:
+                stream = _video_stream(container, limits)
+                if _is_described(container, stream):
+                    yield container, stream
+                    return
+        with _open(file, container_format, limits, {"codec_whitelist": ",".join(ALLOWED_CODECS)}) as container:
             yield container, _video_stream(container, limits)
     except MemoryError as error:
         raise MediaLimitError("decoding the upload takes more memory than a decode worker may use") from error
@@ -100,6 +115,56 @@ def open_video(
         raise UndecodableMediaError(
             f"the upload looks like {container_format.name} but cannot be decoded: {error.strerror}"
         ) from error
+
+
+# When it opens a file, FFmpeg decodes first pictures; then it parses every packet and looks for missing time stamps.
+_LOOK_AT_NOTHING = {"codec_whitelist": "none", "fflags": "+noparse-genpts"}
+
+
+def _open(
+    file: BinaryIO, container_format: ContainerFormat, limits: DecodeLimits, options: dict[str, str]
+) -> InputContainer:
+    container = av.open(
+        _Nameless(file),
+        format=container_format.demuxer,
+        options={
+            "format_whitelist": _format_names(container_format.demuxer),
+            "protocol_whitelist": "none",
+            "max_pixels": str(limits.max_pixels),
+            "max_streams": str(limits.max_streams),
+            **options,
+        },
+        io_open=_refuse_io,
+        # Titles and comments come in any encoding, and nothing reads them.
+        metadata_errors="replace",
+    )
+    assert isinstance(container, InputContainer)
+    return container
+
+
+@cache
+def _format_names(demuxer: str) -> str:
+    """Return all names by which FFmpeg knows a demuxer."""
+    return av.ContainerFormat(demuxer, "r").name
+
+
+def _is_described(container: InputContainer, stream: VideoStream) -> bool:
+    """Tell whether decoding the first pictures would say nothing about the stream that the container does not.
+
+    It would help to choose among several streams, and say in which order H.264 shows pictures.
+    """
+    decoder = stream.codec_context
+    known_order = decoder.codec.canonical_name in ("vp8", "vp9") or _stated_reordering(decoder) is not None
+    return known_order and len(container.streams.video) == 1 and decoder.width > 0
+
+
+def expects_reordering(decoder: VideoCodecContext) -> bool:
+    """Tell whether pictures may come in another order than they are shown in."""
+    return decoder.reorder_depth > 0 or bool(_stated_reordering(decoder))
+
+
+def _stated_reordering(decoder: VideoCodecContext) -> int | None:
+    return reordered_frames(decoder.extradata or b"") if decoder.codec.canonical_name == "h264" else None
 
 
 def _video_stream(container: InputContainer, limits: DecodeLimits) -> VideoStream:
@@ -148,10 +213,11 @@ def read_packets(
     # A hostile table can name the same bytes for every frame.
     room = 2 * size + PACKET_SLACK_BYTES
     for packet in container.demux(stream):
-        if packet.size == 0:
+        packet_bytes = packet.size
+        if packet_bytes == 0:
             continue
         packets.append(packet)
-        room -= packet.size
+        room -= packet_bytes
         if len(packets) > limits.max_frames:
             raise MediaLimitError(f"the video has more than {limits.max_frames} frames: cut it into shorter parts")
         if room < 0:
@@ -169,23 +235,21 @@ def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLi
     if not stamps:
         raise UndecodableMediaError("the upload holds no video frames")
     fps = stream.average_rate or stream.guessed_rate
-    times = _presentation_times(stamps, stream.time_base, fps)
+    ticks, tick = _presentation_times(stamps, stream.time_base, fps)
     frame_seconds = 1 / fps if fps else Fraction(0)
-    duration = float(times[-1] + frame_seconds) if fps or len(times) > 1 else None
+    duration = float(ticks[-1] * tick + frame_seconds) if fps or len(ticks) > 1 else None
     if duration is not None and duration > limits.max_seconds:
         raise MediaLimitError(
             f"the video lasts {duration:.1f} s; the limit is {limits.max_seconds:g} s: cut it into shorter parts"
         )
-    return FrameIndex(times, fps, duration)
+    return FrameIndex(ticks, tick, fps, duration)
 
 
 def _presentation_times(
     stamps: list[int | None], time_base: Fraction | None, fps: Fraction | None
-) -> tuple[Fraction, ...]:
-    """Return ascending times from 0; without time stamps (raw AVI), the frame rate makes them."""
+) -> tuple[tuple[int, ...], Fraction]:
+    """Return ascending times from 0 and their unit; without time stamps (raw AVI), the frame rate makes them."""
     known = sorted(stamp for stamp in stamps if stamp is not None)
     if time_base is None or len(known) < len(stamps):
-        step = 1 / (fps or Fraction(25))
-        return tuple(i * step for i in range(len(stamps)))
-    numerator, denominator = time_base.as_integer_ratio()
-    return tuple(Fraction((stamp - known[0]) * numerator, denominator) for stamp in known)
+        return tuple(range(len(stamps))), 1 / (fps or Fraction(25))
+    return tuple(stamp - known[0] for stamp in known), time_base

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.media.bitstreams.bits import BitReader
 from service.media.bitstreams.h264 import read_pictures as read_h264
+from service.media.bitstreams.h264 import reordered_frames
 from service.media.bitstreams.hevc import read_pictures as read_hevc
 from service.media.bitstreams.mpeg import presentation_order, read_mpeg2_pictures, read_mpeg4_pictures
 from service.media.bitstreams.pictures import CodedPicture, ParameterSets, UnknownStructureError
@@ -117,3 +118,35 @@ def test_end_of_a_sequence_in_hevc_is_noticed() -> None:
     end_of_sequence = b"\0\0\1" + bytes([36 << 1, 1])
     with pytest.raises(UnknownStructureError):
         list(read_hevc(extradata, [packets[0] + end_of_sequence, *packets[1:]]))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "bframes=0",
+        "bframes=3:b-pyramid=none",
+        "bframes=3:b-pyramid=normal",
+        "bframes=3:b-pyramid=normal:interlaced=1",
+        "bframes=2:sar=4/3:overscan=show:fullrange=on:colorprim=bt709:transfer=bt709:colormatrix=bt709:chromaloc=1",
+        "bframes=2:sar=16/15:nal-hrd=vbr:vbv-maxrate=500:vbv-bufsize=500:pic-struct=1",
+    ],
+)
+def test_number_of_reordered_frames_is_read_where_ffmpeg_finds_it(parameters: str) -> None:
+    content = encode(FRAMES, options={"x264-params": parameters})
+    with av.open(io.BytesIO(content)) as source:
+        decoder = source.streams.video[0].codec_context
+        assert reordered_frames(decoder.extradata or b"") == decoder.reorder_depth
+
+
+def test_number_of_reordered_frames_may_be_left_open() -> None:
+    # x264 says nothing of it when all pictures are keyframes.
+    with av.open(io.BytesIO(encode(FRAMES, options={"x264-params": "keyint=1"}))) as source:
+        assert reordered_frames(source.streams.video[0].codec_context.extradata or b"") is None
+    assert reordered_frames(b"") is None
+
+
+@given(st.binary(max_size=64))
+def test_number_of_reordered_frames_in_noise(noise: bytes) -> None:
+    for extradata in (noise, b"\1\x64\0\x1f\xff\xe1" + len(noise).to_bytes(2, "big") + noise, b"\0\0\1\x67" + noise):
+        depth = reordered_frames(extradata)
+        assert depth is None or 0 <= depth <= 16

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import UndecodableMediaError
+from service.media.frames import read_frames
 from tests.media import (
+    LIMITS,
     decode_all,
     encode,
     encode_two_sizes,
@@ -190,6 +192,19 @@ def test_frames_are_those_of_a_full_decode(name: str) -> None:
         assert equal(frames, full), sampling
         # A plan costs one full decode at most, and so does either of the two passes that may have to follow it.
         assert decoded <= 3 * COUNT, sampling
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODINGS if name.startswith(("h264", "hevc", "vp8", "vp9", "av1"))])
+def test_rate_and_times_are_those_that_ffmpeg_finds_by_decoding_the_first_pictures(name: str) -> None:
+    with av.open(io.BytesIO(encoding(name))) as container:
+        stream = container.streams.best("video")
+        fps, tick = stream.average_rate or stream.guessed_rate, stream.time_base
+        stamps = [frame.pts for frame in container.decode(stream)]
+    index = read_frames(io.BytesIO(encoding(name)), LIMITS, lambda source: source.index)
+    assert index.fps == fps
+    # Without usable time stamps the frame rate makes the times; a torn stream has fewer frames than it promises.
+    if len(stamps) == len(index) and None not in stamps and stamps == sorted(stamps) and "decoding" not in name:
+        assert [index.time(number) for number in range(len(index))] == [(pts - stamps[0]) * tick for pts in stamps]
 
 
 def mini_gops(count: int, keyint: int, b_frames: int, closed: bool) -> list[tuple[int, bool, int]]:

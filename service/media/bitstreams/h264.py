@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from service.media.bitstreams.bits import BitReader, counted_units, nal_units, trimmed
+from service.media.bitstreams.bits import MAX_UNITS, BitReader, counted_units, nal_units, trimmed
 from service.media.bitstreams.pictures import CodedPicture, ParameterSets, UnknownStructureError
 
 SLICE, PARTITIONS, IDR_SLICE, SEI, SPS, PPS = 1, (2, 3, 4), 5, 6, 7, 8
 RECOVERY_POINT = 6
+OWN_ASPECT_RATIO = 255
+MOST_REORDERED_FRAMES, MOST_BUFFER_MODELS = 16, 32
 # Profiles whose SPS holds chroma format and scaling lists (clause 7.3.2.1.1).
 HIGH_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 # FFmpeg mends the streams of earlier encoders, which it knows by a note in the first packet alone.
@@ -30,7 +32,21 @@ def read_pictures(extradata: bytes, packets: Iterable[bytes]) -> Iterator[CodedP
         note = X264_NOTE.search(data, 0, 4096) if number == 0 else None
         if note and int(note[1]) < FIRST_SOUND_X264:
             raise UnknownStructureError("an early x264 made the stream")
-        yield reader.read(data)
+        yield reader.read(data) if number == 0 else reader.read_slices(data) or reader.read(data)
+
+
+def reordered_frames(extradata: bytes) -> int | None:
+    """Return how many frames, at most, come before one in decoding order and are shown after it.
+
+    None: the container's parameter sets do not say. FFmpeg decodes the first pictures of such a stream, and guesses.
+    """
+    try:
+        units = _configuration(extradata)[1]
+        depths = [_reordered_frames(BitReader(unit[1:])) for unit in units if unit[0] & 31 == SPS]
+    except UnknownStructureError:
+        return None
+    known = [depth for depth in depths if depth is not None]
+    return max(known) if known and len(known) == len(depths) else None
 
 
 def _configuration(extradata: bytes) -> tuple[int, frozenset[bytes]]:
@@ -52,6 +68,10 @@ def _parameter_sets(units: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(unit for unit in units if unit and unit[0] & 31 in (SPS, PPS))
 
 
+# What nearly every packet is.
+_ONLY_SLICES = (CodedPicture(starts=False, referenced=False), CodedPicture(starts=False, referenced=True))
+
+
 class _Reader:
     def __init__(self, length_size: int, outside: frozenset[bytes]) -> None:
         self._length_size = length_size
@@ -61,6 +81,25 @@ class _Reader:
         self._frames_only = False
         for unit in outside:
             self._learn(unit)
+
+    def read_slices(self, data: bytes) -> CodedPicture | None:
+        """Return what `read` would of a packet that holds slices of a whole frame and nothing else; None of others."""
+        if self._length_size != 4 or not self._frames_only:
+            return None
+        at = referenced = 0
+        size = len(data)
+        for _ in range(MAX_UNITS):
+            start = at + 4
+            if start >= size:
+                return None
+            header = data[start]
+            if header & 31 != SLICE:
+                return None
+            referenced |= header & 0x60
+            at = start + int.from_bytes(data[at:start], "big")
+            if at == size:
+                return _ONLY_SLICES[referenced > 0]
+        return None
 
     def read(self, data: bytes) -> CodedPicture:
         headers: set[bytes] = set()
@@ -92,7 +131,7 @@ class _Reader:
         if self._sps_bytes not in (None, content):
             raise UnknownStructureError("more than one sequence")
         if self._sps is None:
-            self._sps_bytes, self._sps = content, _SequenceParameters.read(content[1:])
+            self._sps_bytes, self._sps = content, _SequenceParameters.read(BitReader(content[1:]))
             self._frames_only = self._sps.frames_only
 
     def _refuse_field(self, header: bytes) -> None:
@@ -114,9 +153,8 @@ class _SequenceParameters:
     frame_number_bits: int
 
     @classmethod
-    def read(cls, payload: bytes) -> _SequenceParameters:
+    def read(cls, bits: BitReader) -> _SequenceParameters:
         """Read a sequence parameter set as far as needed (clause 7.3.2.1.1)."""
-        bits = BitReader(payload)
         profile = bits.read(8)
         bits.skip(16)  # constraint flags, level
         bits.golomb()  # id
@@ -146,6 +184,55 @@ class _SequenceParameters:
         bits.golomb()  # width, height
         bits.golomb()
         return cls(bool(bits.read(1)), separate_planes, frame_number_bits)
+
+
+def _reordered_frames(bits: BitReader) -> int | None:
+    """Return what the end of a sequence parameter set says of it, if anything (clauses 7.3.2.1.1 and E.1.1)."""
+    if not _SequenceParameters.read(bits).frames_only:
+        bits.skip(1)
+    bits.skip(1)  # direct prediction
+    if bits.read(1):
+        _skip_golombs(bits, 4)  # cropping
+    if not bits.read(1):
+        return None
+    if bits.read(1) and bits.read(8) == OWN_ASPECT_RATIO:
+        bits.skip(32)
+    if bits.read(1):
+        bits.skip(1)  # overscan
+    if bits.read(1):
+        bits.skip(4)  # video format, full range
+        if bits.read(1):
+            bits.skip(24)  # colours
+    if bits.read(1):
+        _skip_golombs(bits, 2)  # places of chroma samples
+    if bits.read(1):
+        bits.skip(65)  # timing
+    buffer_models = [_skip_buffer_model(bits) for _ in range(2)]
+    bits.skip(1 + any(buffer_models))  # picture structure, low delay
+    if not bits.read(1):
+        return None
+    bits.skip(1)
+    _skip_golombs(bits, 4)  # sizes, lengths of motion vectors
+    depth = bits.golomb()
+    return depth if depth <= MOST_REORDERED_FRAMES else None
+
+
+def _skip_buffer_model(bits: BitReader) -> bool:
+    """Pass over parameters of the hypothetical reference decoder (clause E.1.2) and tell whether there are any."""
+    if not bits.read(1):
+        return False
+    count = bits.golomb() + 1
+    bits.skip(8)  # scales
+    for _ in range(min(count, MOST_BUFFER_MODELS)):
+        _skip_golombs(bits, 2)
+        bits.skip(1)
+    bits.skip(20)  # lengths of delays
+    return True
+
+
+def _skip_golombs(bits: BitReader, count: int) -> None:
+    for _ in range(count):
+        bits.golomb()
 
 
 def _skip_scaling_list(bits: BitReader, size: int) -> None:
