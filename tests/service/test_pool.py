@@ -24,7 +24,7 @@ from tests.media import decode, decode_request, encode, numbered_frames
 
 CLIP = encode(numbered_frames(40), options={"preset": "veryfast"})
 # Noise is what takes a decoder longest: more than a second for these.
-NOISE = np.random.default_rng(0).integers(0, 256, (150, 480, 640, 3), dtype=np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (300, 480, 640, 3), dtype=np.uint8)
 LONG_CLIP = encode(NOISE, options={"preset": "ultrafast", "g": "400", "crf": "18"})
 # Segments over the whole video: every frame must be decoded.
 WHOLE = decode_request(kind="segments_centre", num_frames=64, rate=None, target_fps=None)
