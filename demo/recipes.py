@@ -17,12 +17,16 @@ class Recipe:
         epochs: Passes over the training clips.
         peak_rate: Highest learning rate.
         clips: Training clips.
+        batch_size: Examples a step.
+        warm_up: Share of the steps that the rate takes to its highest.
         prepare: Changes the fresh network before the training.
     """
 
     epochs: int
     peak_rate: float
     clips: int = 2200
+    batch_size: int = 32
+    warm_up: float = 0.2
     prepare: Callable[[Network], None] = lambda _: None
 
 
@@ -30,6 +34,6 @@ RECIPES = {
     "uniformer_tiny_shapes": Recipe(epochs=14, peak_rate=2e-3, clips=3300),
     "uniformer_light_tiny_shapes": Recipe(epochs=16, peak_rate=2e-3),
     "morphmlp_tiny_shapes": Recipe(epochs=14, peak_rate=2e-3, prepare=randomise_time),
-    "mvit_tiny_shapes": Recipe(epochs=16, peak_rate=2e-3),
+    "mvit_tiny_shapes": Recipe(epochs=18, peak_rate=1e-3, batch_size=16, warm_up=0.1),
     "smlpnet_tiny_shapes": Recipe(epochs=24, peak_rate=2e-3),
 }

@@ -18,7 +18,6 @@ from demo.training import DATA_FOLDER, HOLD_OUT_SEED, TRAIN_SEED, fit, save_weig
 from models import Network, create_model, load_labels, model_entry
 
 SEED = 0  # of initial weights and augmentation
-BATCH_SIZE = 32
 HELD_OUT = 220
 
 # Changes of a clip (T, H, W, 3) whose effect on what happens in it is known exactly; each multiplies the data by two
@@ -79,7 +78,9 @@ def train(
         right = (logits.argmax(dim=1) == target).float().mean()
         return criterion(logits, target), float(right)
 
-    fit(network, step, len(examples), recipe.epochs, BATCH_SIZE, recipe.peak_rate, rng)
+    fit(
+        network, step, len(examples), recipe.epochs, recipe.batch_size, recipe.peak_rate, rng, warm_up=recipe.warm_up
+    )
 
 
 def print_confusions(predicted: NDArray[np.int64], truth: NDArray[np.int64], names: tuple[str, ...]) -> None:

@@ -30,6 +30,7 @@ def fit(
     batch_size: int,
     peak_rate: float,
     rng: np.random.Generator,
+    warm_up: float = 0.2,
 ) -> None:
     """Train in place with AdamW and a one-cycle learning rate.
 
@@ -39,12 +40,13 @@ def fit(
         examples: How many there are.
         epochs: Passes over the examples.
         batch_size: Examples a step; what is left over of a pass is left out.
-        peak_rate: Highest learning rate, reached after a fifth of the steps.
+        peak_rate: Highest learning rate, reached at the end of the warm-up.
         rng: Shuffles the examples.
+        warm_up: Share of the steps in which the rate rises.
     """
     steps = examples // batch_size
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_rate, epochs * steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_rate, epochs * steps, pct_start=warm_up)
     for epoch in range(epochs):
         network.train()
         order = rng.permutation(examples)[: steps * batch_size].reshape(steps, batch_size)
