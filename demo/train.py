@@ -78,9 +78,7 @@ def train(
         right = (logits.argmax(dim=1) == target).float().mean()
         return criterion(logits, target), float(right)
 
-    fit(
-        network, step, len(examples), recipe.epochs, recipe.batch_size, recipe.peak_rate, rng, warm_up=recipe.warm_up
-    )
+    fit(network, step, len(examples), recipe.epochs, recipe.batch_size, recipe.peak_rate, rng, warm_up=recipe.warm_up)
 
 
 def print_confusions(predicted: NDArray[np.int64], truth: NDArray[np.int64], names: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from export.graph import ServedNetwork, export_onnx, input_shape, served_network
 from export.quantization import quantise_everything
-from export.verification import verification_inputs
+from export.verification import LIMITS, verification_inputs
 from models import Network, create_model
 from service.manifest import PrecisionName
 from service.runtimes.tensorrt.building import BuildRequest, Profiles, build
@@ -35,7 +35,7 @@ LIGHT = (
 )
 # Of those that differ only in how many blocks of the same kind, or how many classes, they have.
 SHORT = [name for i, name in enumerate(DISTINCT) if not any(is_as_short(name, other) for other in DISTINCT[:i])]
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES: dict[PrecisionName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def profiles(served: ServedNetwork, view: tuple[int, ...]) -> Profiles:
@@ -46,12 +46,17 @@ def profiles(served: ServedNetwork, view: tuple[int, ...]) -> Profiles:
 
 
 def write_files(network: Network, view: tuple[int, ...], folder: Path) -> Iterator[tuple[PrecisionName, Path]]:
-    """Export the network in every precision; int8 with every layer quantised."""
+    """Export the network in every precision, in the form that an artefact has it; int8 with every layer quantised."""
+
+    def written(precision: PrecisionName, dtype: torch.dtype, name: str) -> Path:
+        file = folder / f"{name}.onnx"
+        export_onnx(served_network(network, dtype), view, max(BATCH_SIZES), file, LIMITS[precision].runtime)
+        return file
+
     for precision, dtype in DTYPES.items():
-        served = served_network(network, dtype)
-        export_onnx(served, view, max(BATCH_SIZES), folder / f"{precision}.onnx")
-        yield precision, folder / f"{precision}.onnx"  # type: ignore[misc]
-    quantise_everything(folder / "fp32.onnx", folder / "int8.onnx", list(verification_inputs(view, 1)))
+        yield precision, written(precision, dtype, precision)
+    source = written("int8", torch.float32, "before int8")
+    quantise_everything(source, folder / "int8.onnx", list(verification_inputs(view, 1)))
     yield "int8", folder / "int8.onnx"
 
 
