@@ -90,7 +90,9 @@ class Connection(HttpToolsProtocol):
             raise BadRequestError(f"the request has {hosts} headers `Host`: send one")
         for name, value in self.headers:
             if name == b"transfer-encoding" and (not since_1_1 or value.lower() != b"chunked"):
-                raise BadRequestError("the only Transfer-Encoding there is is `chunked`, and that since HTTP/1.1")
+                raise BadRequestError(
+                    "Transfer-Encoding may only be `chunked`, and not in HTTP/1.0: send Content-Length in its place"
+                )
 
     def _count_head(self, size: int) -> None:
         self._unparsed_bytes -= size
