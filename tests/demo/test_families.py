@@ -12,7 +12,7 @@ from tests.server import REPOSITORY, RunningServer, serving
 
 # Training and evaluation use other seeds.
 SEED, CLIPS = 78, 33
-# Guessing gets one in eleven, or one in five of the outlines. The least trained ones are right about four in five.
+# Guessing gets one in eleven, or one in five of the outlines. The least trained ones are right about nine in ten.
 BOUND = 0.7
 
 
