@@ -16,7 +16,7 @@ from service.batching import Batcher, ViewOutput
 from service.context import current_request, record_stage, stage
 from service.errors import BadParameterError
 from service.manifest import ClassifierManifest, SegmenterManifest
-from service.media.pool import Decoded, DecodePool, ResultT
+from service.media.pool import DecodePool
 from service.media.types import (
     AnyRequest,
     DecodeLimits,
@@ -25,6 +25,7 @@ from service.media.types import (
     PictureRequest,
     PictureResult,
 )
+from service.media.worker_process import Decoded, ResultT
 from service.metrics import Metrics
 from service.outputs.classification import Prediction, combine_views, top_k
 from service.outputs.masks import Mask, enlarge, mask_of_logits

@@ -18,8 +18,9 @@ from service.errors import (
     UnsupportedMediaError,
     WorkerLostError,
 )
-from service.media.pool import Decoded, DecodePool
+from service.media.pool import DecodePool
 from service.media.types import DecodeResult
+from service.media.worker_process import Decoded
 from tests.media import decode, decode_request, encode, numbered_frames
 
 CLIP = encode(numbered_frames(40), options={"preset": "veryfast"})

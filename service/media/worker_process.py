@@ -1,0 +1,228 @@
+"""One decode worker seen from the server: its process, and what goes over the socket to it.
+
+The process has handled hostile bytes, so nothing that it sends is believed before it is checked. It finds itself in a
+sandbox (service/media/sandbox.py): a worker that was taken over can spoil the answers it gives, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import mmap
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from service.errors import (
+    BadParameterError,
+    InternalError,
+    MediaLimitError,
+    ServiceError,
+    UndecodableMediaError,
+    UnsupportedMediaError,
+    WorkerLostError,
+)
+from service.media.types import (
+    ANY_ANSWER,
+    MAX_MESSAGE_BYTES,
+    AnyRequest,
+    DecodeFailure,
+    DecodeResult,
+    PictureResult,
+    WorkerReady,
+)
+
+logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT", DecodeResult, PictureResult)
+
+START_SECONDS = 60.0
+_ERRORS: dict[str, type[ServiceError]] = {
+    error.code: error for error in (BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError)
+}
+# Signals that a process raises against itself by what it does, as opposed to being stopped by somebody.
+_CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+# What Python and the dynamic linker go by. The rest of the server's environment may hold secrets.
+_ENVIRONMENT = ("HOME", "PATH", "LANG", "LC_", "LD_", "PYTHON")
+
+
+@dataclass(frozen=True)
+class Decoded(Generic[ResultT]):
+    """What a worker made of an upload.
+
+    Attributes:
+        result: What the upload is and what was taken of it.
+        arrays: The pixels, uint8, in the order and of the shapes of `result.shapes`; read-only maps of the worker's
+            memory files.
+    """
+
+    result: ResultT
+    arrays: tuple[NDArray[np.uint8], ...]
+
+
+class WorkerProcess:
+    """One worker process and the socket to it.
+
+    Attributes:
+        process: The process.
+        connection: The socket.
+        unfiltered: Why the process's system calls are not filtered; None if they are.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+        self.process = process
+        self.connection = connection
+        self.unfiltered: str | None = None
+
+    @classmethod
+    async def start(cls, module: str, memory_bytes: int) -> WorkerProcess:
+        """Start a worker, the program `module`, and wait until it takes requests."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", module, str(theirs.fileno()), str(memory_bytes)]
+            process = await asyncio.to_thread(
+                subprocess.Popen, command, pass_fds=[theirs.fileno()], env=_environment(), stdin=subprocess.DEVNULL
+            )
+        ours.setblocking(False)
+        worker = cls(process, ours)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                ready = WorkerReady.model_validate_json(await worker.receive())
+        except (TimeoutError, ValidationError) as error:
+            worker.kill()
+            raise InternalError(f"a decode worker did not start (exit status {process.returncode})") from error
+        worker.unfiltered = ready.unfiltered
+        return worker
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    async def receive(self) -> bytes:
+        """Wait for the next packet; an empty one means that the worker is gone."""
+        try:
+            return await asyncio.get_running_loop().sock_recv(self.connection, MAX_MESSAGE_BYTES)
+        except ConnectionError:
+            return b""
+
+    async def decode(
+        self, upload: int, request: AnyRequest, result_type: type[ResultT], cpu_seconds: int
+    ) -> Decoded[ResultT]:
+        """Have the upload in file descriptor `upload` decoded, in `cpu_seconds` of processor time at most.
+
+        Raises:
+            ServiceError: The worker's verdict, or that the worker was lost.
+        """
+        arrays = [_memory_file(size) for size in request.array_bytes]
+        try:
+            message = await self._ask(upload, request, arrays, cpu_seconds)
+            if not message:
+                raise await asyncio.to_thread(self._cause_of_death, cpu_seconds)
+            return _read_reply(message, arrays, result_type)
+        finally:
+            for descriptor in arrays:
+                os.close(descriptor)
+
+    async def _ask(self, upload: int, request: AnyRequest, arrays: list[int], cpu_seconds: int) -> bytes:
+        # The number of a process that has ended may be another's by now.
+        if not self.alive:
+            return b""
+        self._limit_processor_time(cpu_seconds)
+        try:
+            socket.send_fds(self.connection, [request.model_dump_json().encode()], [upload, *arrays])
+        except ConnectionError:
+            return b""
+        return await self.receive()
+
+    def _limit_processor_time(self, seconds: int) -> None:
+        """Let the process be ended after so many seconds, or up to one more: the limit counts whole ones.
+
+        Set from here, because a worker that was taken over would raise its own.
+        """
+        pid = self.process.pid
+        # The clock that the limit goes by, since the process began: CPUCLOCK_PROF of <linux/posix-timers.h>.
+        used = time.clock_gettime(~pid << 3)
+        _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
+        resource.prlimit(pid, resource.RLIMIT_CPU, (ceil(used) + seconds, hard))
+
+    def _cause_of_death(self, cpu_seconds: int) -> ServiceError:
+        try:
+            status = self.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            raise InternalError("a decode worker closed its socket and went on running") from None
+        if -status == signal.SIGXCPU:
+            return MediaLimitError(
+                f"decoding the upload takes more than {cpu_seconds} s of processor time: send a shorter or smaller one"
+            )
+        if -status == signal.SIGSYS:
+            logger.error("decode worker %d tried to leave its sandbox and was ended", self.process.pid)
+            return UndecodableMediaError("the upload made the decoder do what no decoder does: the file is hostile")
+        if -status in _CRASH_SIGNALS:
+            name = signal.Signals(-status).name
+            logger.error("decode worker %d crashed with %s", self.process.pid, name)
+            return UndecodableMediaError("decoding the upload crashed the decoder: the file is damaged or hostile")
+        logger.error("decode worker %d ended with status %d while it held a request", self.process.pid, status)
+        if status >= 0:
+            return InternalError(f"a decode worker ended by itself with status {status}")
+        return WorkerLostError(
+            "the process that was decoding this upload was stopped from outside; send the request again"
+        )
+
+    def kill(self) -> None:
+        """End the process at once and collect it."""
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
+    # One thread for each numerical library: the parallelism is the number of workers.
+    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _memory_file(size: int) -> int:
+    """Return the descriptor of a memory file that keeps its size; it takes up memory only where it is written to."""
+    descriptor = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
+    # A file that could shrink would let the worker crash the server by a bus error, one that could grow eat memory.
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return descriptor
+
+
+def _read_reply(message: bytes, arrays: list[int], result_type: type[ResultT]) -> Decoded[ResultT]:
+    """Check a worker's answer before it is believed: the process that wrote it has handled hostile bytes."""
+    try:
+        answer = ANY_ANSWER.validate_json(message)
+    except ValidationError as error:
+        raise InternalError(f"a decode worker sent an answer that makes no sense: {error}") from error
+    if isinstance(answer, DecodeFailure):
+        if answer.trace is not None:
+            logger.error("decoding an upload failed in an unforeseen way: %r", answer.trace)
+        raise _ERRORS.get(answer.code, InternalError)(answer.detail)
+    if not isinstance(answer, result_type) or len(arrays) != len(answer.shapes):
+        raise InternalError(
+            f"a decode worker sent {answer!r:.200} for {len(arrays)} arrays of a {result_type.__name__}"
+        )
+    return Decoded(answer, tuple(map(_mapped, arrays, answer.shapes)))
+
+
+def _mapped(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the first bytes of a memory file as an array, mapped for reading."""
+    size, room = prod(shape), os.fstat(descriptor).st_size
+    if min(shape, default=0) <= 0 or size > room:
+        raise InternalError(f"a decode worker sent shape {shape} for {room} bytes")
+    return np.frombuffer(mmap.mmap(descriptor, size, prot=mmap.PROT_READ), np.uint8).reshape(shape)
