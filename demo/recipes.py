@@ -35,5 +35,6 @@ RECIPES = {
     "uniformer_light_tiny_shapes": Recipe(epochs=16, peak_rate=2e-3),
     "morphmlp_tiny_shapes": Recipe(epochs=14, peak_rate=2e-3, prepare=randomise_time),
     "mvit_tiny_shapes": Recipe(epochs=18, peak_rate=1e-3, batch_size=16, warm_up=0.1),
+    "mlp3d_tiny_shapes": Recipe(epochs=40, peak_rate=5e-4, batch_size=16, warm_up=0.03),
     "smlpnet_tiny_shapes": Recipe(epochs=24, peak_rate=2e-3),
 }
