@@ -1,16 +1,11 @@
 """Fixtures that several test packages use."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.server import RunningServer, serving
-
-# OpenMP reads it when torch is loaded. Threads that spin while they wait for each other stand still where other work
-# wants the cores: a test that takes two seconds then takes minutes.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

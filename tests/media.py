@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -98,8 +100,22 @@ def encode(
     with tempfile.TemporaryDirectory() as folder:
         # A real file, because some options (faststart) read it again.
         path = Path(folder) / "clip"
-        _write(path, frames, container, codec, fps, options or {}, container_options or {}, pix_fmt, stamps)
+        with _kept_scheduling():
+            _write(path, frames, container, codec, fps, options or {}, container_options or {}, pix_fmt, stamps)
         return path.read_bytes()
+
+
+@contextmanager
+def _kept_scheduling() -> Iterator[None]:
+    """Undo what SVT-AV1 does where root runs it: it puts the process before every other one (SCHED_FIFO, 99).
+
+    Threads that spin would then keep the kernel's own from the cores, and whatever waits for a page would never go on.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _write(
