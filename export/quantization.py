@@ -21,6 +21,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from export.graph import INPUT_NAME, LOGITS_NAME
 from export.progress import Report, tracked
+from export.rewrites.int8 import prepare_for_int8
 
 LAYERS = ("Conv", "MatMul", "Gemm")
 # Mean relative error of the logits above which layers are left as they are, until it is below.
@@ -74,7 +75,7 @@ class _Quantiser:
         logging.getLogger().addFilter(_is_no_recommendation)
         quant_pre_process(model, self._prepared, skip_symbolic_shape=True)
         prepared = onnx.load(self._prepared)
-        _keep_reduced_axes(prepared.graph)
+        prepare_for_int8(prepared.graph)
         onnx.save(prepared, self._prepared)
         self._wanted = _logits(model, views[:_JUDGED])
 
@@ -114,26 +115,6 @@ class _Quantiser:
         """Return the error when that layer alone is quantised."""
         self.write(self._alone, [], [name])
         return self.error(self._alone)
-
-
-def _keep_reduced_axes(graph: onnx.GraphProto) -> None:
-    """Make every mean keep the axes that it reduces, and drop them after it.
-
-    When a file has quantised layers, OpenVINO 2026.4 moves a scale of each channel, of shape (channels, 1), from before
-    a mean to behind it; if the mean drops its axis, the scale then meets the wrong one, and the answers are noise.
-    """
-    nodes = []
-    for node in graph.node:
-        nodes.append(node)
-        kept = next((attribute for attribute in node.attribute if attribute.name == "keepdims"), None)
-        if node.op_type == "ReduceMean" and kept is not None and not kept.i:
-            kept.i = 1
-            name, node.output[0] = node.output[0], f"{node.output[0]}_kept"
-            nodes.append(
-                onnx.helper.make_node("Squeeze", [node.output[0], node.input[1]], [name], f"{node.name}_squeeze")
-            )
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 class _Views(CalibrationDataReader):  # type: ignore[misc]
