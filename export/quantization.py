@@ -26,7 +26,7 @@ from export.rewrites.int8 import prepare_for_int8
 LAYERS = ("Conv", "MatMul", "Gemm")
 # Relative error of the logits above which layers are left as they are, until it is below. The root mean square over
 # views: a file that is right about most and far off about a few is worse than one that is a little off about all.
-TARGET_ERROR = 0.05
+TARGET_ERROR = 0.04
 # Views that a file is judged by, and those of them that tell which layer does more harm than another.
 _JUDGED, _JUDGED_BY_LAYER = 64, 8
 
