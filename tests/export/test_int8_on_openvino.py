@@ -7,7 +7,8 @@ import onnxruntime as ort
 import openvino as ov
 import pytest
 
-from demo.dataset import load_examples
+from demo.labelled import write_clips
+from export.clips import read_clips
 from export.quantization import quantise_everything
 from models import model_entry
 from tests.server import REPOSITORY
@@ -21,12 +22,10 @@ SEED, CLIPS = 79, 12
     ["uniformer_tiny_shapes", "morphmlp_tiny_shapes", "mvit_tiny_shapes", "mlp3d_tiny_shapes", "smlpnet_tiny_shapes"],
 )
 def test_openvino_computes_what_the_file_says(name: str, tmp_path: Path) -> None:
-    examples, _ = load_examples(SEED, CLIPS, name, tmp_path)
-    views = examples[:, 0]
-    if model_entry(name).weights.task == "image_classification":
-        views = views[:, 0]
+    write_clips(tmp_path / "clips", CLIPS, SEED, model_entry(name).weights.labels)
+    views = read_clips(tmp_path / "clips", name).views
     file = tmp_path / "model.int8.onnx"
-    quantise_everything(REPOSITORY / name / "1" / "model.onnx", file, list(views))
+    quantise_everything(REPOSITORY / name / "1" / "model.onnx", file, views)
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
     compiled = ov.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     wanted = np.concatenate([session.run(["logits"], {"frames": view[None]})[0] for view in views])

@@ -432,14 +432,15 @@ def test_unknown_paths_answer_in_the_protocols_form(server: RunningServer, metho
 
 
 def test_limits_of_size_hold_before_the_body_is_read(tmp_path: Path) -> None:
-    with serving(tmp_path, max_body_bytes=300_000, max_json_bytes=100_000, max_upload_memory_bytes=250_000) as server:
-        assert "300000" in error_of(post(server, b"x" * 300_001), 413)
-        # Below the other limits, which a single read could go over as well.
-        unannounced = (b" " * 10_000 for _ in range(20))
-        assert "100000 bytes of JSON" in error_of(httpx.post(server.url + INFER, content=unannounced), 413)
-        head = post(server, b" " * 200_000, Inference_Header_Content_Length="100001")
-        assert "100000 bytes of JSON" in error_of(head, 413)
-        filling = post(server, b"\xff\xd8\xff" + b"x" * 260_000, **RAW)
+    # So far from each other that no single read of the server, of 256 KiB at most, goes over two of them.
+    limits = {"max_body_bytes": 3_000_000, "max_json_bytes": 1_000_000, "max_upload_memory_bytes": 2_500_000}
+    with serving(tmp_path, **limits) as server:
+        assert "3000000" in error_of(post(server, b"x" * 3_000_001), 413)
+        endless = (b" " * 10_000 for _ in range(1_000))
+        assert "1000000 bytes of JSON" in error_of(httpx.post(server.url + INFER, content=endless), 413)
+        head = post(server, b" " * 2_000_000, Inference_Header_Content_Length="1000001")
+        assert "1000000 bytes of JSON" in error_of(head, 413)
+        filling = post(server, b"\xff\xd8\xff" + b"x" * 2_600_000, **RAW)
         assert "try again later" in error_of(filling, 429)
         assert int(filling.headers["retry-after"]) >= 1
         # A length that never comes must not be waited for.
