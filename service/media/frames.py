@@ -22,7 +22,8 @@ from service.media import orientation
 from service.media.bitstreams.mpeg import ORDERED_BY_TYPE, presentation_order
 from service.media.bitstreams.pictures import CodedPicture, UnknownOrderError, UnknownStructureError
 from service.media.bitstreams.structure import coded_pictures
-from service.media.formats import PNG, SNIFF_BYTES, ContainerFormat, sniff
+from service.media.formats import JPEG, PNG, SNIFF_BYTES, ContainerFormat, sniff
+from service.media.jpeg import check_segments
 from service.media.planning import DecodePlanner, Run
 from service.media.png import check_data
 from service.media.probing import FrameIndex, expects_reordering, index_frames, open_video, read_packets
@@ -53,6 +54,8 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
     container_format = sniff(file.read(SNIFF_BYTES))
     if container_format is PNG:
         check_data(file)
+    elif container_format is JPEG:
+        check_segments(file)
     turn = orientation.exif_orientation(file, container_format.name) if container_format.kind == "image" else None
     size = file.seek(0, 2)
     with open_video(file, container_format, limits) as (container, stream):

@@ -9,9 +9,9 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
 
-from service.media.png import chunks
+from service.media import jpeg, png, webp
+from service.media.exif import orientation_tag
 
 UPRIGHT = 1
 # Clockwise degrees that a viewer turns a picture of that EXIF orientation (2, 4, 5 and 7 are mirrored as well).
@@ -27,42 +27,21 @@ _BY_DISPLAY_MATRIX = {
     (0, -1, -1, 0): 7,
     (0, -1, 1, 0): 8,
 }
-_PIL_FORMATS = {"jpeg": "JPEG", "webp": "WEBP"}
-_MOST_EXIF_BYTES = 1 << 16
+_EXIF_READERS = {"jpeg": jpeg.exif, "png": png.exif, "webp": webp.exif}
 
 
 def exif_orientation(file: BinaryIO, format_name: str) -> int:
     """Return the EXIF orientation (1 to 8) of a picture; 1 where there is none or it is damaged.
 
     FFmpeg's rotation misses mirrored orientations, so the tag is read itself.
+
+    Raises:
+        MediaLimitError: The file has too many parts to look for it.
     """
-    try:
-        orientation = _exif(file, format_name).get(ExifTags.Base.Orientation, UPRIGHT)
-    except Exception:
-        # A damaged tag must not fail a picture that decodes; PIL raises nearly anything on hostile metadata.
+    if format_name not in _EXIF_READERS:
         return UPRIGHT
+    orientation = orientation_tag(_EXIF_READERS[format_name](file))
     return orientation if orientation in CLOCKWISE_DEGREES else UPRIGHT
-
-
-def _exif(file: BinaryIO, format_name: str) -> Image.Exif:
-    if format_name == "png":
-        exif = Image.Exif()
-        exif.load(_png_exif(file))
-        return exif
-    if format_name not in _PIL_FORMATS:
-        return Image.Exif()
-    file.seek(0)
-    with Image.open(file, formats=[_PIL_FORMATS[format_name]]) as picture:
-        return picture.getexif()
-
-
-def _png_exif(file: BinaryIO) -> bytes:
-    """Return the content of a PNG's eXIf chunk, which may come last: PIL would decode the picture to get there."""
-    for kind, length, position in chunks(file):
-        if kind == b"eXIf" and length <= _MOST_EXIF_BYTES:
-            file.seek(position)
-            return file.read(length)
-    return b""
 
 
 def display_orientation(frame: VideoFrame) -> int:

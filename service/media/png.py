@@ -12,6 +12,7 @@ from service.errors import MediaLimitError
 # Enough for any upload in the chunks of 8 KiB that the common library writes; a hostile file may hold millions.
 MOST_CHUNKS = 1 << 16
 _SIGNATURE_BYTES = 8
+_MOST_EXIF_BYTES = 1 << 16
 _SAMPLES_A_PIXEL = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 
 
@@ -71,3 +72,16 @@ def _most_compressed(width: int, height: int, bits_a_pixel: int) -> int:
     rows = 2 * height + 7
     raw = ceil(width * bits_a_pixel / 8) * height + 2 * rows
     return raw + raw // 8 + 16 * rows + 1024
+
+
+def exif(file: BinaryIO) -> bytes:
+    """Return the content of the picture's eXIf chunk, which may come last; nothing if there is none.
+
+    Raises:
+        MediaLimitError: There are more than MOST_CHUNKS.
+    """
+    for kind, length, position in chunks(file):
+        if kind == b"eXIf" and length <= _MOST_EXIF_BYTES:
+            file.seek(position)
+            return file.read(length)
+    return b""

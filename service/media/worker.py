@@ -23,7 +23,6 @@ import av.subtitles.stream  # noqa: F401  (PyAV would import it when it meets th
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from service.errors import MediaLimitError, ServiceError, UndecodableMediaError
 from service.media import sandbox
@@ -70,8 +69,6 @@ def _prepare() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     cv2.setNumThreads(1)
-    # Pillow would import its formats when it meets the first picture.
-    Image.init()
 
 
 def _confine(memory_bytes: int) -> WorkerReady:
