@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.errors import RuntimeLoadError
 from service.manifest import PrecisionName
 from service.runtimes.base import OutputName
-from service.runtimes.openvino_graph import restore_depthwise
+from service.runtimes.openvino_graph import restore_depthwise, split_mask
 
 DEVICE = "CPU"
 # A graph of fixed shape runs up to twice as fast as one whose batch axis is open, and more than these views together
@@ -62,6 +62,8 @@ class OpenVinoCpuRuntime:
         try:
             self._model = self._core.read_model(model_file)
             restore_depthwise(self._model)
+            mask = split_mask(self._model)
+            self._mask = None if mask is None else _Compiled(self._core.compile_model(mask, DEVICE, self._options))
             shape = self._model.input(0).partial_shape
             self._view = tuple(axis.get_length() for axis in list(shape)[1:]) if shape[1:].is_static else None
             self._compiled: dict[int | None, _Compiled] = {}
@@ -76,12 +78,16 @@ class OpenVinoCpuRuntime:
 
     def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
         """Return one of the network's outputs; see Runtime."""
+        logits = self._logits(frames)
+        return self._mask.run(logits, frames) if self._mask and output == "mask" else logits
+
+    def _logits(self, frames: NDArray[np.uint8]) -> NDArray[Any]:
         if self._view is None:
-            return self._for_batch(None).run(frames, output)
+            return self._for_batch(None).run(frames)
         parts = []
         while len(frames):
             size = min(LARGEST_FIXED_BATCH, 1 << (len(frames).bit_length() - 1))
-            parts.append(self._for_batch(size).run(frames[:size], output))
+            parts.append(self._for_batch(size).run(frames[:size]))
             frames = frames[size:]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -98,7 +104,7 @@ class OpenVinoCpuRuntime:
 
 
 class _Compiled:
-    """A compiled model with its idle requests; one serves one run at a time."""
+    """A compiled model of one output with its idle requests; one serves one run at a time."""
 
     def __init__(self, model: ov.CompiledModel) -> None:
         self._model = model
@@ -111,14 +117,14 @@ class _Compiled:
             fact["runtimePrecision"].astype(str) for fact in facts if fact["layerType"].astype(str) in LAYERS
         )
 
-    def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
+    def run(self, *inputs: NDArray[Any]) -> NDArray[Any]:
         try:
             request = self._idle.pop()
         except IndexError:
             request = self._model.create_infer_request()
         try:
-            request.infer([np.ascontiguousarray(frames)], share_inputs=True, share_outputs=True)
+            request.infer([*map(np.ascontiguousarray, inputs)], share_inputs=True, share_outputs=True)
             # The next run of this request writes into the same memory.
-            return np.array(request.get_tensor(output).data)
+            return np.array(request.get_output_tensor(0).data)
         finally:
             self._idle.append(request)

@@ -1,5 +1,8 @@
 """What OpenVINO runs faster in another form than the one in the file.
 
+A segmentation network's mask is a sixth of its work, and nobody who asks for logits needs it: OpenVINO computes all
+outputs of a model, so the mask becomes a model of its own.
+
 An exported file has depthwise convolutions over time and space as grouped ones over space, whose channels are the time
 steps (export/rewrites/time_as_channels.py): ONNX Runtime is fastest so. OpenVINO has a kernel of its own for the
 depthwise form, so it gets that back when a file is loaded.
@@ -13,6 +16,28 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset15 as ops
+
+
+def split_mask(model: ov.Model) -> ov.Model | None:
+    """Take the output `mask` out of `model`; return the model that makes it of `logits` and `frames`.
+
+    None if there is no such output.
+    """
+    if not any("mask" in output.names for output in model.outputs):
+        return None
+    head = model.clone()
+    model.remove_result(_result(model, "mask"))
+    logits = _result(head, "logits")
+    source = logits.input_value(0)
+    given = ops.parameter(source.get_partial_shape(), source.get_element_type(), name="logits")
+    head.remove_result(logits)
+    for user in source.get_target_inputs():
+        user.replace_source_output(given.output(0))
+    return ov.Model(head.get_results(), [given, *head.get_parameters()], "mask")
+
+
+def _result(model: ov.Model, name: str) -> ov.Node:
+    return model.output(name).get_node()
 
 
 def restore_depthwise(model: ov.Model) -> None:

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import onnx
 import onnxruntime as ort
+import openvino as ov
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from service.manifest import Artefact, PrecisionName, read_artefact
 from service.runtimes.base import Runtime
 from service.runtimes.kinds import KINDS
 from service.runtimes.openvino_cpu import OpenVinoCpuRuntime
+from service.runtimes.openvino_graph import split_mask
 from service.runtimes.selection import RuntimeChooser
 from service.settings import Settings
 from tests.command import clipserve
@@ -100,6 +102,22 @@ def test_segmentation_takes_any_size(name: str, segmentor: Path, shape: tuple[in
     assert np.abs(logits - reference(segmentor, frames, "logits")).max() < 1e-4
     # Where two classes are as likely, rounding decides.
     assert (mask == reference(segmentor, frames, "mask")).mean() > 0.999
+
+
+def test_openvino_makes_the_mask_apart_from_the_logits(segmentor: Path) -> None:
+    model = ov.Core().read_model(segmentor)
+    mask = split_mask(model)
+    assert mask is not None
+    # OpenVINO has an arg max as a top 1.
+    assert {output.get_any_name() for output in model.outputs} == {"logits"}
+    assert "TopK" not in operators(model)
+    assert {output.get_any_name() for output in mask.outputs} == {"mask"}
+    assert "TopK" in operators(mask)
+    assert "Convolution" not in operators(mask)
+
+
+def operators(model: ov.Model) -> set[str]:
+    return {node.get_type_name() for node in model.get_ops()}
 
 
 def test_wrong_shape_is_an_error_and_the_next_run_is_fine(runtime: Runtime) -> None:
