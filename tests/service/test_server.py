@@ -241,6 +241,22 @@ def test_two_hundred_concurrent_requests_all_get_the_right_answer(server: Runnin
     assert max(answer.json()["batch_size"] for answer in answers) > 1
 
 
+def test_clips_of_different_resolutions_share_a_batch(tmp_path: Path) -> None:
+    wide = [np.repeat(frame, 2, axis=1) for frame in MOVING_RIGHT.frames]
+    contents = [MP4, encode_frames(np.stack(wide), MOVING_RIGHT.fps, h264(20))]
+    with serving(tmp_path, max_queue_delay=30, max_batch_size=6) as server:
+        alone = [classify(server, content).json() for content in contents]
+        with ThreadPoolExecutor(6) as callers:
+            answers = [answer.json() for answer in callers.map(lambda i: classify(server, contents[i % 2]), range(6))]
+    sizes = [[answer["media"][side] for side in ("width", "height")] for answer in alone]
+    assert sizes[0] != sizes[1]
+    # Three are of each resolution.
+    assert max(answer["batch_size"] for answer in answers) > 3
+    for i, answer in enumerate(answers):
+        scores = [[entry["score"] for entry in body["predictions"]] for body in (answer, alone[i % 2])]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
 def test_timing_adds_up_to_the_total(server: RunningServer) -> None:
     shares = []
     for _ in range(30):
