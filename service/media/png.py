@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from math import ceil
 from typing import BinaryIO, NamedTuple
@@ -11,8 +12,17 @@ from service.errors import MediaLimitError
 
 # Enough for any upload in the chunks of 8 KiB that the common library writes; a hostile file may hold millions.
 MOST_CHUNKS = 1 << 16
+# Programs write a dozen; the decoder looks through all that it has for each further one.
+MOST_TEXTS = 1024
+# The largest colour profiles have 4 MB; the decoder inflates whatever there is, to a thousand times the upload.
+MOST_INFLATED_BYTES = 1 << 24
 _SIGNATURE_BYTES = 8
 _MOST_EXIF_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 10
+_LARGEST_RATIO = 1032  # of deflate: 258 bytes by two bits
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+# What the decoder inflates beside pixels: a name, a zero, the number of the method, compressed data.
+_COMPRESSED = (b"zTXt", b"iCCP")
 _SAMPLES_A_PIXEL = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 
 
@@ -44,8 +54,10 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
     raise MediaLimitError(f"the PNG has more than {MOST_CHUNKS} chunks: save the picture again")
 
 
-def check_data(file: BinaryIO) -> None:
+def check_data(file: BinaryIO, animated: bool) -> None:
     """Refuse a picture with far more compressed data than its size needs: the decoder would inflate it to the end.
+
+    Each frame of an animation may have as much.
 
     Raises:
         MediaLimitError: Too much data, or too many chunks.
@@ -56,12 +68,55 @@ def check_data(file: BinaryIO) -> None:
             file.seek(position)
             width, height, depth, colour = struct.unpack(">IIBB", file.read(10).ljust(10, b"\0"))
             most = _most_compressed(width, height, depth * _SAMPLES_A_PIXEL.get(colour, 4))
-        compressed += length if kind == b"IDAT" else 0
-    if compressed > most > 0:
-        raise MediaLimitError(
-            f"a PNG of {width}x{height} needs {most} bytes of compressed data at most; the upload has {compressed}: "
-            "save the picture again"
-        )
+        elif kind == b"fcTL" and animated:
+            compressed = 0
+        elif kind in (b"IDAT", b"fdAT"):
+            compressed += length
+        if compressed > most > 0:
+            raise MediaLimitError(
+                f"a PNG of {width}x{height} needs {most} bytes of compressed data at most; the upload has "
+                f"{compressed} or more: save the picture again"
+            )
+
+
+def check_extras(file: BinaryIO) -> None:
+    """Refuse a picture whose texts and colour profiles take the decoder longer than its pixels may.
+
+    Raises:
+        MediaLimitError: Too many texts, too much compressed data, or too many chunks.
+    """
+    texts = inflated = 0
+    for chunk in chunks(file):
+        texts += chunk.kind in _TEXTS
+        if texts > MOST_TEXTS:
+            raise MediaLimitError(f"the PNG has more than {MOST_TEXTS} texts: save the picture without them")
+        if chunk.kind in _COMPRESSED:
+            inflated += _inflated_bytes(file, chunk, MOST_INFLATED_BYTES - inflated)
+            if inflated > MOST_INFLATED_BYTES:
+                raise MediaLimitError(
+                    f"the PNG's texts and colour profiles have more than {MOST_INFLATED_BYTES} bytes when they are "
+                    "inflated: save the picture without them"
+                )
+
+
+def _inflated_bytes(file: BinaryIO, chunk: Chunk, most: int) -> int:
+    """Return the bytes that a chunk's compressed data become; beyond `most` they are not counted."""
+    # Deflated data are hardly ever larger than what they become.
+    if chunk.length > most:
+        return most + 1
+    file.seek(chunk.position)
+    _, _, method_and_data = file.read(chunk.length).partition(b"\0")
+    data = memoryview(method_and_data)[1:]
+    inflater = zlib.decompressobj()
+    inflated = at = 0
+    while at < len(data) and inflated <= most and not inflater.eof:
+        try:
+            inflated += len(inflater.decompress(data[at : at + _PIECE_BYTES], most + 1 - inflated))
+        except zlib.error:
+            # How much the piece became before it broke is not told.
+            return inflated + _PIECE_BYTES * _LARGEST_RATIO
+        at += _PIECE_BYTES
+    return inflated
 
 
 def _most_compressed(width: int, height: int, bits_a_pixel: int) -> int:

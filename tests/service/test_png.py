@@ -1,8 +1,9 @@
-"""PNG files with far more data than their picture, and the fattest ones that are sound."""
+"""PNG files with far more data than their picture, texts that inflate without end, and the fattest that are sound."""
 
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from service.errors import MediaLimitError
 from tests.media import decode, decode_request, encode
+from tests.service.uploads import Decode, decode_worker
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
@@ -39,6 +41,78 @@ def test_file_of_countless_chunks_is_refused() -> None:
     crowded = content[:33] + chunk(b"tEXt", b"") * 70_000 + content[33:]
     with pytest.raises(MediaLimitError, match="more than 65536 chunks"):
         decode(crowded, decode_request())
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Decode]:
+    with decode_worker() as decode:
+        yield decode
+
+
+PLAIN = png(1, 1, zlib.compress(bytes(4)))
+ZEROS = zlib.compress(bytes(64 << 20), 9)
+
+
+def with_chunks(*chunks: bytes, picture: bytes = PLAIN) -> bytes:
+    """Return the picture with further chunks behind its header."""
+    return b"".join([picture[:33], *chunks, picture[33:]])
+
+
+def animation(*frames: bytes) -> bytes:
+    """Return an animated PNG of one pixel with the compressed data of its frames."""
+    parts = [chunk(b"acTL", struct.pack(">II", len(frames), 0))]
+    for number, data in enumerate(frames):
+        order = struct.pack(">I", max(0, 2 * number - 1))
+        parts.append(chunk(b"fcTL", order + struct.pack(">IIIIHHBB", 1, 1, 0, 0, 1, 30, 0, 0)))
+        parts.append(chunk(b"fdAT", struct.pack(">I", 2 * number) + data) if number else chunk(b"IDAT", data))
+    return b"".join([PLAIN[:33], *parts, PLAIN[-12:]])
+
+
+ONE_PIXEL = zlib.compress(bytes(4))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_chunks(chunk(b"zTXt", b"Comment\0\0" + ZEROS)),
+        with_chunks(chunk(b"zTXt", bytes([65]) * 2000 + b"\0\0" + ZEROS)),
+        with_chunks(chunk(b"iCCP", b"profile\0\0" + ZEROS)),
+        with_chunks(chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 20))) * 20),
+        # Damaged at its end alone: by then the decoder has inflated it.
+        with_chunks(chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(8 << 20))[:-4] + bytes(4)) * 20),
+        PLAIN[:-12] + chunk(b"zTXt", b"Comment\0\0" + ZEROS) + PLAIN[-12:],
+        with_chunks(chunk(b"zTXt", b"Comment\0\0" + ZEROS), picture=animation(ONE_PIXEL, ONE_PIXEL)),
+    ],
+    ids=["text", "long name", "profile", "many texts", "damaged texts", "behind the picture", "animation"],
+)
+def test_text_or_profile_that_inflates_without_end_is_refused(worker: Decode, content: bytes) -> None:
+    assert len(content) < 1 << 18
+    with pytest.raises(MediaLimitError, match="have more than 16777216 bytes when they are inflated"):
+        worker(content)
+
+
+def test_countless_texts_are_refused(worker: Decode) -> None:
+    texts = [chunk(b"tEXt", b"key %d\0value" % number) for number in range(2000)]
+    with pytest.raises(MediaLimitError, match="the PNG has more than 1024 texts: save the picture without them"):
+        worker(with_chunks(*texts))
+
+
+@pytest.mark.parametrize("frames", [(ZEROS,), (ONE_PIXEL, ZEROS)], ids=["first frame", "second frame"])
+def test_animation_with_endless_data_is_refused(worker: Decode, frames: tuple[bytes, ...]) -> None:
+    with pytest.raises(MediaLimitError, match=r"a PNG of 1x1 needs \d+ bytes of compressed data at most"):
+        worker(animation(*frames))
+
+
+def test_animation_whose_frames_together_have_more_data_than_one_is_taken(worker: Decode) -> None:
+    assert worker(animation(*[zlib.compress(bytes(4), 0)] * 500)).result.media.frames == 500
+
+
+def test_sound_picture_with_a_large_profile_and_damaged_texts_is_taken(worker: Decode) -> None:
+    profile = chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(4 << 20)))
+    text = chunk(b"zTXt", b"Comment\0\0" + NOISE.tobytes())
+    long_text = chunk(b"tEXt", b"workflow\0" + bytes([65]) * (4 << 20))
+    picture = with_chunks(profile, *[text] * 5, long_text, *[chunk(b"tEXt", b"key\0value")] * 500)
+    assert np.array_equal(worker(picture).arrays[0], worker(PLAIN).arrays[0])
 
 
 def test_sound_picture_that_is_not_compressed_at_all_is_taken() -> None:
