@@ -22,11 +22,10 @@ from service.media import orientation
 from service.media.bitstreams.mpeg import ORDERED_BY_TYPE, presentation_order
 from service.media.bitstreams.pictures import CodedPicture, UnknownOrderError, UnknownStructureError
 from service.media.bitstreams.structure import coded_pictures
-from service.media.formats import APNG, JPEG, PNG, SNIFF_BYTES, ContainerFormat, sniff
-from service.media.jpeg import check_segments
+from service.media.formats import SNIFF_BYTES, ContainerFormat, sniff
 from service.media.planning import DecodePlanner, Run
-from service.media.png import check_data, check_extras
 from service.media.probing import FrameIndex, expects_reordering, index_frames, open_video, read_packets
+from service.media.screening import screen
 from service.media.types import DecodeLimits
 
 logger = logging.getLogger(__name__)
@@ -52,11 +51,7 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
     """
     file.seek(0)
     container_format = sniff(file.read(SNIFF_BYTES))
-    if container_format in (PNG, APNG):
-        check_data(file, animated=container_format is APNG)
-        check_extras(file)
-    elif container_format is JPEG:
-        check_segments(file)
+    screen(file, container_format)
     turn = orientation.exif_orientation(file, container_format.name) if container_format.kind == "image" else None
     size = file.seek(0, 2)
     with open_video(file, container_format, limits) as (container, stream):

@@ -24,6 +24,8 @@ from service.media.formats import ALLOWED_CODECS, MATROSKA, MOV, MP4, WEBM, Cont
 from service.media.types import DecodeLimits
 
 PACKET_SLACK_BYTES = 1 << 20
+# Recordings at a high rate leave out the frames that did not change: packets of no bytes, which cost time all the same.
+EMPTY_PACKETS_A_FRAME = 4
 # Containers whose header says of a stream what others leave to its first packets.
 DESCRIPTIVE_FORMATS = (MP4, MOV, MATROSKA, WEBM)
 
@@ -206,20 +208,27 @@ def read_packets(
         UndecodableMediaError: The container's own table points beyond the end of the file.
         MediaLimitError: Too many frames, or packets that hold far more bytes than the upload.
     """
+    too_many = MediaLimitError(f"the video has more than {limits.max_frames} frames: cut it into shorter parts")
+    most_packets = limits.max_frames * (1 + EMPTY_PACKETS_A_FRAME)
+    # The length of the index costs nothing; to go over millions of entries would.
+    if len(stream.index_entries) > most_packets:
+        raise too_many
     end_of_data = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     if end_of_data > size:
         raise UndecodableMediaError(f"the upload is cut short: {size} bytes came, its index reaches to {end_of_data}")
     packets: list[Packet[VideoStream]] = []
     # A hostile table can name the same bytes for every frame.
     room = 2 * size + PACKET_SLACK_BYTES
-    for packet in container.demux(stream):
+    for number, packet in enumerate(container.demux(stream)):
+        if number > most_packets:
+            raise too_many
         packet_bytes = packet.size
         if packet_bytes == 0:
             continue
         packets.append(packet)
         room -= packet_bytes
         if len(packets) > limits.max_frames:
-            raise MediaLimitError(f"the video has more than {limits.max_frames} frames: cut it into shorter parts")
+            raise too_many
         if room < 0:
             raise MediaLimitError(f"the upload has {size} bytes, but its frames repeat them: encode it again")
     return packets
