@@ -22,9 +22,9 @@ from service.media import orientation
 from service.media.bitstreams.mpeg import ORDERED_BY_TYPE, presentation_order
 from service.media.bitstreams.pictures import CodedPicture, UnknownOrderError, UnknownStructureError
 from service.media.bitstreams.structure import coded_pictures
-from service.media.formats import SNIFF_BYTES, ContainerFormat, sniff
+from service.media.formats import APNG, GIF, SNIFF_BYTES, ContainerFormat, sniff
 from service.media.planning import DecodePlanner, Run
-from service.media.probing import FrameIndex, expects_reordering, index_frames, open_video, read_packets
+from service.media.probing import FrameIndex, check_drawing, expects_reordering, index_frames, open_video, read_packets
 from service.media.screening import screen
 from service.media.types import DecodeLimits
 
@@ -61,6 +61,8 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
             index, planner, sure = SINGLE_FRAME, None, True
         else:
             packets = read_packets(container, stream, size, limits)
+            if container_format in (GIF, APNG):
+                check_drawing(len(packets), stream)
             index, planner, sure = _index(packets, stream, limits)
         source = FrameSource(container_format, stream.codec_context, turn, packets, index, planner, sure)
         while True:

@@ -26,6 +26,8 @@ from service.media.types import DecodeLimits
 PACKET_SLACK_BYTES = 1 << 20
 # Recordings at a high rate leave out the frames that did not change: packets of no bytes, which cost time all the same.
 EMPTY_PACKETS_A_FRAME = 4
+# Two minutes of 1920x1080 at 17 frames a second; to draw them takes the better part of decode_cpu_seconds.
+MOST_DRAWN_PIXELS = 1 << 32
 # Containers whose header says of a stream what others leave to its first packets.
 DESCRIPTIVE_FORMATS = (MP4, MOV, MATROSKA, WEBM)
 
@@ -232,6 +234,20 @@ def read_packets(
         if room < 0:
             raise MediaLimitError(f"the upload has {size} bytes, but its frames repeat them: encode it again")
     return packets
+
+
+def check_drawing(frames: int, stream: VideoStream) -> None:
+    """Refuse an animation that draws its canvas too often: each frame costs all of it, however few bytes it has.
+
+    Raises:
+        MediaLimitError: It draws more than MOST_DRAWN_PIXELS.
+    """
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if frames * width * height > MOST_DRAWN_PIXELS:
+        raise MediaLimitError(
+            f"{frames} frames of {width}x{height} are {frames * width * height} pixels to draw; the limit for animated "
+            f"pictures is {MOST_DRAWN_PIXELS}: send a smaller or shorter one, or a video"
+        )
 
 
 def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLimits) -> FrameIndex:
