@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tqdm import tqdm
 
 from bench.decoding import ENCODINGS, make_clip
+from bench.idle_heartbeat import IdleHeartbeat
 from bench.load import Caller, Load, closed_loop, open_loop
 from bench.memory import forget_peak, peak_memory, resident_memory
 from bench.raw_pipeline import RawPipeline, RawProcesses
@@ -39,13 +40,18 @@ def throughput(clip: bytes) -> None:
     cores = plan_threads(0, 0).cores
     raw: list[float] = []
     served: list[Load] = []
-    with RawProcesses(ARTEFACT, cores) as processes, local_server(default_model=MODEL) as server:
+    with (
+        RawProcesses(ARTEFACT, cores) as processes,
+        local_server(default_model=MODEL) as server,
+        IdleHeartbeat(BLOCKED_SECONDS) as idle,
+    ):
         processes.rate(clip, 3)
         closed_loop(server, clip, CALLERS, 3)
+        event_loop = _EventLoop(server, idle)
         for _ in tqdm(range(5), "throughput", unit="turn", leave=False):
             raw.append(processes.rate(clip, 10))
             served.append(closed_loop(server, clip, CALLERS, 10))
-        blocked = _blocked(server)
+        blocked = str(event_loop)
     rates = [load.rate for load in served]
     ratio = median(http / without for http, without in zip(rates, raw, strict=True))
     print(f"pipeline alone, {cores} processes    {_spread(raw)} clips/s")
@@ -92,13 +98,16 @@ def abandoned(clip: bytes) -> None:
 
 def overload(clip: bytes, seconds: float = 60, deadline: float = 5) -> None:
     """Offer twice what the server can do for a minute."""
-    with local_server(default_model=MODEL, request_timeout=deadline) as server:
+    with (
+        local_server(default_model=MODEL, request_timeout=deadline) as server,
+        IdleHeartbeat(BLOCKED_SECONDS) as idle,
+    ):
         closed_loop(server, clip, CALLERS, 3)
         capacity = closed_loop(server, clip, CALLERS, 20).rate
-        resident = [resident_memory(server.pid)]
+        resident, event_loop = [resident_memory(server.pid)], _EventLoop(server, idle)
         load = open_loop(server, clip, 2 * capacity, seconds, lambda: resident.append(resident_memory(server.pid)))
         after = closed_loop(server, clip, CALLERS, 20).rate
-        blocked = _blocked(server)
+        blocked = str(event_loop)
     capacity = (capacity + after) / 2
     print(f"capacity, {CALLERS} callers          {capacity:.1f} clips/s, before and after the overload")
     print(f"offered                       {2 * capacity:.1f} a second for {seconds:g} s; {load.late} sent late")
@@ -159,14 +168,31 @@ def _give_up(server: LocalServer, clip: bytes) -> None:
     raise SystemExit("an answer came before the client gave up")
 
 
-def _blocked(server: LocalServer) -> str:
-    """Tell how late the event loop was, by its own heartbeat."""
-    text = httpx.get(f"{server.url}/metrics").text
-    name = "clipserve_event_loop_delay_seconds"
-    family = next(family for family in text_string_to_metric_families(text) if family.name == name)
-    counts = {sample.labels["le"]: sample.value for sample in family.samples if sample.name == f"{name}_bucket"}
-    late = counts["+Inf"] - counts[str(BLOCKED_SECONDS)]
-    return f"{late:.0f} of {counts['+Inf']:.0f} wakings over {1000 * BLOCKED_SECONDS:g} ms late"
+class _EventLoop:
+    """Watches how late the event loop of a server is from now on, by its heartbeat, and one that has nothing to do.
+
+    The server's delays while it loads its models are left out.
+    """
+
+    def __init__(self, server: LocalServer, idle: IdleHeartbeat) -> None:
+        self._server = server
+        self._idle = idle
+        self._before = self._counts()
+
+    def __str__(self) -> str:
+        late, wakings = (now - before for now, before in zip(self._counts(), self._before, strict=True))
+        idle_late, idle_wakings = self._idle.counts()
+        return (
+            f"{late} of {wakings} wakings over {1000 * BLOCKED_SECONDS:g} ms late; "
+            f"of an idle process {idle_late} of {idle_wakings}"
+        )
+
+    def _counts(self) -> tuple[int, int]:
+        text = httpx.get(f"{self._server.url}/metrics").text
+        name = "clipserve_event_loop_delay_seconds"
+        family = next(family for family in text_string_to_metric_families(text) if family.name == name)
+        counts = {sample.labels["le"]: sample.value for sample in family.samples if sample.name == f"{name}_bucket"}
+        return int(counts["+Inf"] - counts[str(BLOCKED_SECONDS)]), int(counts["+Inf"])
 
 
 def _seconds(work: Callable[[], int]) -> float:
