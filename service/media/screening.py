@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from service.media import jpeg, mp4, png
-from service.media.formats import APNG, JPEG, MOV, MP4, PNG, ContainerFormat
+from service.media import jpeg, matroska, mp4, png
+from service.media.formats import APNG, JPEG, MATROSKA, MOV, MP4, PNG, WEBM, ContainerFormat
 
 
 def screen(file: BinaryIO, container_format: ContainerFormat) -> None:
@@ -22,3 +22,5 @@ def screen(file: BinaryIO, container_format: ContainerFormat) -> None:
         jpeg.check_segments(file)
     elif container_format in (MP4, MOV):
         mp4.check_tables(file)
+    elif container_format in (MATROSKA, WEBM):
+        matroska.check_tags(file)
