@@ -49,14 +49,25 @@ class Access:
                 headers[REQUEST_ID] = request.id
                 if request.stages:
                     headers["Server-Timing"] = _server_timing(request.stages)
-                # The route's template, not the path: a label must not grow with what clients ask for.
-                route = getattr(scope.get("route"), "path", "unknown")
+                route = _route(scope)
                 self._metrics.requests.labels(route, str(message["status"])).inc()
                 if self._log:
                     _log_answer(scope["method"], route, message["status"], perf_counter() - began)
             await send(message)
 
         await self._app(scope, receive, answer)
+
+
+def _route(scope: Scope) -> str:
+    """Return the template of the route, not the path: a label must not grow with what clients ask for.
+
+    The route itself knows its path below the router that it was declared on; what the framework made of it by including
+    that router elsewhere knows the whole.
+    """
+    included = scope.get("fastapi", {}).get("effective_route_context")
+    if included is not None:
+        return str(included.path_format)
+    return getattr(scope.get("route"), "path", "unknown")
 
 
 def _server_timing(stages: dict[str, float]) -> str:

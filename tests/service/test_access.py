@@ -6,7 +6,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.routing import iter_route_contexts
 
+from service.app import create_app
+from service.settings import Settings
 from tests.server import RunningServer, serving
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
@@ -38,6 +41,19 @@ def test_timing_header_says_what_the_answer_says(server: RunningServer) -> None:
     seconds = answer.json()["timing_seconds"]
     assert {stage: float(value) / 1000 for stage, value in entries.items()} == pytest.approx(seconds, abs=0.0001)
     assert "server-timing" not in httpx.get(f"{server.url}/healthz").headers
+
+
+def test_every_route_is_counted_under_its_own_template(tmp_path: Path) -> None:
+    routes = iter_route_contexts(create_app(Settings()).routes)
+    ours = [route for route in routes if str(route.path).startswith(("/v1", "/v2"))]
+    templates = {(method, str(route.path)) for route in ours for method in route.methods or ()}
+    with serving(tmp_path) as server:
+        for method, template in templates:
+            httpx.request(method, server.url + template.format(name="x", version="1"))
+        metrics = httpx.get(f"{server.url}/metrics").text
+    counted = set(re.findall(r'clipserve_requests_total\{route="([^"]*)"', metrics))
+    assert {template for _, template in templates} <= counted
+    assert {"/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer", "/v2"} <= counted
 
 
 def test_log_is_json_and_names_the_request(tmp_path: Path) -> None:
