@@ -371,7 +371,7 @@ class Batcher:
                     await self._run(runtime, alone, end_turn)
             return
         done = perf_counter()
-        self._metrics.batch_run(batch.closed_by)
+        self._metrics.batch_run(len(batch.items), batch.closed_by)
         # What was added to reach the size has no item.
         for item, row in zip(batch.items, results, strict=False):
             if not item.future.done():

@@ -28,14 +28,16 @@ class ModelMetrics:
         name: Of the model.
     """
 
-    def __init__(self, name: str, batches: Counter, cancelled: Counter) -> None:
+    def __init__(self, name: str, batches: Counter, batch_size: Histogram, cancelled: Counter) -> None:
         self.name = name
         self._batches = batches
+        self._batch_size = batch_size.labels(name)
         self._cancelled = cancelled.labels(name)
 
-    def batch_run(self, closed_by: ClosedBy) -> None:
-        """Count a batch."""
+    def batch_run(self, views: int, closed_by: ClosedBy) -> None:
+        """Count a batch of so many views."""
         self._batches.labels(self.name, closed_by).inc()
+        self._batch_size.observe(views)
 
     def views_cancelled(self, views: int) -> None:
         """Count views that were given up by their caller."""
@@ -68,10 +70,12 @@ class Metrics:
         self.rejected = Counter(
             "clipserve_requests_rejected", "Requests refused, by error code", ["reason"], registry=self._registry
         )
-        self.request_seconds = self._seconds("request", "Whole requests that were answered with labels")
-        self.decode_seconds = self._seconds("decode", "Decoding in a worker process")
-        self.queue_seconds = self._seconds("queue", "Waiting for a decode worker and for a batch")
-        self.inference_seconds = self._seconds("inference", "Running the batches of a request")
+        self.request_seconds = self._seconds(
+            "request", "From a request's beginning until the result of each of its uploads, or of its frames, was there"
+        )
+        self.decode_seconds = self._seconds("decode", "Decoding an upload in a worker process, also where that failed")
+        self.queue_seconds = self._seconds("queue", "Waiting for a decode worker and for a batch, of the same")
+        self.inference_seconds = self._seconds("inference", "Running batches, of the same")
         self.clips = Counter(
             "clipserve_clips", "Uploads answered (a picture counts as one)", ["model"], registry=self._registry
         )
@@ -94,9 +98,9 @@ class Metrics:
         self.frames_needed = Counter(
             "clipserve_frames_needed", "Different frames that views were made of", ["model"], registry=self._registry
         )
-        self.batch_size = Histogram(
+        self._batch_size = Histogram(
             "clipserve_batch_size",
-            "Views in the batch that a request ran in",
+            "Views in a batch that was run",
             ["model"],
             buckets=BATCH_SIZES,
             registry=self._registry,
@@ -127,7 +131,7 @@ class Metrics:
 
     def of_model(self, name: str) -> ModelMetrics:
         """Return what the batcher of model `name` counts with."""
-        return ModelMetrics(name, self._batches, self._cancelled)
+        return ModelMetrics(name, self._batches, self._batch_size, self._cancelled)
 
     def measure_queues(self, depths: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
         """Report the depths of the queues, by (queue,), at every scrape."""

@@ -197,7 +197,7 @@ class Pipeline:
         clock = _Clock(began, perf_counter())
         manifest = model.manifest
         decoded = await self._decode(
-            upload, self._view_request(manifest, options), DecodeResult, clock, options.priority
+            manifest.name, upload, self._view_request(manifest, options), DecodeResult, clock, options.priority
         )
         spec = manifest.inputs[0]
         pixels = decoded.arrays[0]
@@ -210,23 +210,24 @@ class Pipeline:
             logits = np.stack([output.output for output in outputs])
             scores = combine_views(logits, manifest.views.combine, manifest.multi_label)
             predictions = top_k(scores, model.artefact.labels, options.top_k)
-        timing, batch_size = clock.timing(), max(output.batch_size for output in outputs)
-        views = decoded.result.views
-        needed = len({frame for view in views for frame in view.frames})
-        self._count(manifest.name, timing, batch_size, len(views), decoded.result.frames_decoded, needed)
+        timing = clock.timing()
+        self._metrics.clips.labels(manifest.name).inc()
+        self._count_run(manifest.name, timing, len(outputs))
+        batch_size = max(output.batch_size for output in outputs)
         return Classification(predictions, scores, decoded.result, timing, batch_size)
 
     async def look(
-        self, model: ServedModel[ClassifierManifest], upload: int, options: ClassifyOptions
+        self, model: ServedModel[ClassifierManifest], upload: int, options: ClassifyOptions, began: float
     ) -> Decoded[DecodeResult]:
         """Return what the network would see of the upload in file descriptor `upload`: uint8 (views, T, H, W, 3).
 
         Args and Raises as for `classify`.
         """
-        clock = _Clock(perf_counter(), perf_counter())
-        return await self._decode(
-            upload, self._view_request(model.manifest, options), DecodeResult, clock, options.priority
-        )
+        clock, manifest = _Clock(began, perf_counter()), model.manifest
+        request = self._view_request(manifest, options)
+        decoded = await self._decode(manifest.name, upload, request, DecodeResult, clock, options.priority)
+        _note_stages(clock.timing())
+        return decoded
 
     async def segment(
         self, model: ServedModel[SegmenterManifest], upload: int, options: SegmentOptions, began: float
@@ -237,18 +238,8 @@ class Pipeline:
         """
         clock = _Clock(began, perf_counter())
         manifest = model.manifest
-        decoded = await self._decode(
-            upload, self._picture_request(manifest, options), PictureResult, clock, options.priority
-        )
+        decoded, grid = await self._pictures(manifest, upload, options, clock)
         result, pictures = decoded.result, decoded.arrays[0]
-        grid = window_grid((pictures.shape[1], pictures.shape[2]), manifest.preprocessing)
-        windows = len(pictures) * grid.count
-        if windows > self._settings.max_windows:
-            raise BadParameterError(
-                f"{len(pictures)} pictures of {grid.size[1]}x{grid.size[0]} are {windows} windows of "
-                f"{grid.window[1]}x{grid.window[0]}; the limit is "
-                f"{self._settings.max_windows}: ask for a smaller short_side"
-            )
         outputs: list[ViewOutput] = []
         with clock.running():
             # One picture after the other: the logits of all of them would be too much to hold.
@@ -257,9 +248,23 @@ class Pipeline:
                 for picture in pictures
             ]
             clock.queued = outputs[0].queued
-        timing, batch_size = clock.timing(), max(output.batch_size for output in outputs)
-        self._count(manifest.name, timing, batch_size, windows, result.frames_decoded, len(result.frames))
+        timing = clock.timing()
+        self._metrics.clips.labels(manifest.name).inc()
+        self._count_run(manifest.name, timing, len(outputs))
+        batch_size = max(output.batch_size for output in outputs)
         return Segmentation(masks, decoded.arrays[1] if options.originals else None, result, timing, batch_size)
+
+    async def look_at_pictures(
+        self, model: ServedModel[SegmenterManifest], upload: int, options: SegmentOptions, began: float
+    ) -> tuple[Decoded[PictureResult], WindowGrid]:
+        """Return what the network would see of the upload in file descriptor `upload`, and in which windows.
+
+        The pictures are uint8 (N, H, W, 3). Args and Raises as for `classify`.
+        """
+        clock = _Clock(began, perf_counter())
+        seen = await self._pictures(model.manifest, upload, options, clock)
+        _note_stages(clock.timing())
+        return seen
 
     async def run(
         self, model: ServedModel[Any], frames: NDArray[np.uint8], output: OutputName, began: float
@@ -277,19 +282,44 @@ class Pipeline:
         with clock.running():
             outputs = await model.batcher.submit(frames, output)
             clock.queued = min(output.queued for output in outputs)
-        batch_size = max(output.batch_size for output in outputs)
-        self._count_run(model.manifest.name, clock.timing(), batch_size, len(frames))
+        self._count_run(model.manifest.name, clock.timing(), len(frames))
         return np.stack([output.output for output in outputs])
 
+    async def _pictures(
+        self, manifest: SegmenterManifest, upload: int, options: SegmentOptions, clock: _Clock
+    ) -> tuple[Decoded[PictureResult], WindowGrid]:
+        request = self._picture_request(manifest, options)
+        decoded = await self._decode(manifest.name, upload, request, PictureResult, clock, options.priority)
+        count, height, width = decoded.result.shape[:3]
+        grid = window_grid((height, width), manifest.preprocessing)
+        if (windows := count * grid.count) > self._settings.max_windows:
+            raise BadParameterError(
+                f"{count} pictures of {width}x{height} are {windows} windows of {grid.window[1]}x{grid.window[0]}; "
+                f"the limit is {self._settings.max_windows}: ask for a smaller short_side"
+            )
+        return decoded, grid
+
     async def _decode(
-        self, upload: int, request: AnyRequest, result_type: type[ResultT], clock: _Clock, priority: Priority
+        self,
+        name: str,
+        upload: int,
+        request: AnyRequest,
+        result_type: type[ResultT],
+        clock: _Clock,
+        priority: Priority,
     ) -> Decoded[ResultT]:
+        """Decode the upload for model `name`."""
         with stage("queue"):
             worker = await self._pool.acquire(priority)
         clock.acquired = perf_counter()
-        with stage("decode"):
-            decoded = await self._pool.decode(worker, upload, request, result_type)
-        clock.decoded = perf_counter()
+        try:
+            with stage("decode"):
+                decoded = await self._pool.decode(worker, upload, request, result_type)
+        finally:
+            clock.decoded = perf_counter()
+            self._metrics.decode_seconds.labels(name).observe(clock.decoded - clock.acquired)
+        self._metrics.frames_decoded.labels(name).inc(decoded.result.frames_decoded)
+        self._metrics.frames_needed.labels(name).inc(decoded.result.frames_needed)
         return decoded
 
     def _view_request(self, manifest: ClassifierManifest, options: ClassifyOptions) -> DecodeRequest:
@@ -322,25 +352,19 @@ class Pipeline:
             originals=options.originals,
         )
 
-    def _count(
-        self, name: str, timing: Timing, batch_size: int, views: int, frames_decoded: int, frames_needed: int
-    ) -> None:
-        self._count_run(name, timing, batch_size, views)
-        metrics = self._metrics
-        metrics.decode_seconds.labels(name).observe(timing.decode)
-        metrics.clips.labels(name).inc()
-        metrics.frames_decoded.labels(name).inc(frames_decoded)
-        metrics.frames_needed.labels(name).inc(frames_needed)
-
-    def _count_run(self, name: str, timing: Timing, batch_size: int, views: int) -> None:
-        if request := current_request():
-            request.stages = asdict(timing)
+    def _count_run(self, name: str, timing: Timing, views: int) -> None:
+        _note_stages(timing)
         metrics = self._metrics
         metrics.request_seconds.labels(name).observe(timing.total)
         metrics.queue_seconds.labels(name).observe(timing.queue)
         metrics.inference_seconds.labels(name).observe(timing.inference)
-        metrics.batch_size.labels(name).observe(batch_size)
         metrics.views.labels(name).inc(views)
+
+
+def _note_stages(timing: Timing) -> None:
+    """Leave the stages to whoever writes the answer's head."""
+    if request := current_request():
+        request.stages = asdict(timing)
 
 
 def _check_part(start: float | None, end: float | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
-from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, TimingBody, with_upload
+from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, with_upload
 from service.api.state import ServerState
 from service.manifest import ClassifierManifest
 from service.media.types import MediaInfo, View
@@ -28,14 +28,10 @@ class ViewsQuery(PartQuery):
     crops: Annotated[Literal[1, 3], BeforeValidator(_number)] | None = Field(None, description="spatial views")
 
 
-class ClassifyQuery(ViewsQuery, PriorityQuery):
+class ClassifyQuery(ViewsQuery, PriorityQuery, ShowQuery):
     """Query parameters of a classification."""
 
     top_k: int = Field(5, ge=1, description="number of classes to name")
-    show: Literal["answer", "frames"] = Field(
-        "answer",
-        description="frames: instead of an answer, a PNG of exactly the frames and crops that go into the network",
-    )
 
 
 class PredictionBody(BaseModel):
@@ -116,9 +112,9 @@ async def _answer(
 
 
 async def _show_frames(
-    state: ServerState, model: ServedModel[ClassifierManifest], upload: int, _began: float, options: ClassifyOptions
+    state: ServerState, model: ServedModel[ClassifierManifest], upload: int, began: float, options: ClassifyOptions
 ) -> Response:
-    decoded = await state.pipeline.look(model, upload, options)
+    decoded = await state.pipeline.look(model, upload, options, began)
     result, manifest = decoded.result, model.manifest
     media = result.media
     title = f"{manifest.name}/{manifest.version}: {media.codec} {media.width}x{media.height}, {media.frames} frames"

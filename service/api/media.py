@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -67,6 +67,15 @@ class PriorityQuery(BaseModel):
     """Query parameter that tells how urgent a request is."""
 
     priority: Priority = Field("normal", description="low: behind the normal requests of the next five seconds")
+
+
+class ShowQuery(BaseModel):
+    """Query parameter that asks for the network's input in place of its output."""
+
+    show: Literal["answer", "frames"] = Field(
+        "answer",
+        description="frames: instead of an answer, a PNG of exactly the frames and crops that go into the network",
+    )
 
 
 class TimingBody(BaseModel):

@@ -6,15 +6,19 @@ import asyncio
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Query, Request, Response
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, TimingBody, with_upload
+from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, with_upload
 from service.api.state import ServerState
 from service.manifest import Artefact, SegmenterManifest
 from service.media.types import MediaInfo
+from service.outputs.contact_sheet import SheetRow, contact_sheet
 from service.outputs.masks import segments, to_png, to_zip
 from service.outputs.overlay import draw_legend, overlay, to_jpeg, to_mp4
+from service.outputs.windows import WindowGrid
 from service.pipeline import Segmentation, SegmentOptions
 from service.repository.served import ServedModel
 
@@ -33,7 +37,7 @@ class PicturesQuery(PartQuery):
     )
 
 
-class SegmentQuery(PicturesQuery, PriorityQuery):
+class SegmentQuery(PicturesQuery, PriorityQuery, ShowQuery):
     """Query parameters of a segmentation."""
 
     output: OutputName = Field(
@@ -116,15 +120,38 @@ async def segment_with_version(
 async def _segment(request: Request, name: str | None, version: str | None, query: SegmentQuery) -> Response:
     options = SegmentOptions(
         **query.model_dump(include={"fps", "short_side", "start", "end", "priority"}),
-        originals=query.output == "overlay",
+        originals=query.output == "overlay" and query.show == "answer",
     )
 
     async def work(state: ServerState, model: ServedModel[SegmenterManifest], upload: int, began: float) -> Response:
+        if query.show == "frames":
+            return await _show_frames(state, model, upload, began, options)
         result = await state.pipeline.segment(model, upload, options, began)
         # Drawing and packing take as long as the pixels are many.
         return await asyncio.to_thread(_RENDERERS[query.output], result, model.artefact, query)
 
     return await with_upload(request, name, version, SegmenterManifest, work)
+
+
+async def _show_frames(
+    state: ServerState, model: ServedModel[SegmenterManifest], upload: int, began: float, options: SegmentOptions
+) -> Response:
+    decoded, grid = await state.pipeline.look_at_pictures(model, upload, options, began)
+    result, media = decoded.result, decoded.result.media
+    title = f"{model.manifest.name}/{model.manifest.version}: {media.codec} {media.width}x{media.height}"
+    rows = [
+        SheetRow(f"#{frame}  {time:.3f} s", [f"x {left}, y {top}" for left in grid.lefts])
+        for frame, time in zip(result.frames, result.times, strict=True)
+        for top in grid.tops
+    ]
+    # Cutting and drawing take as long as the pixels are many.
+    sheet = await asyncio.to_thread(lambda: contact_sheet(title, rows, _windows(decoded.arrays[0], grid)))
+    return Response(sheet, media_type="image/png")
+
+
+def _windows(pictures: NDArray[np.uint8], grid: WindowGrid) -> NDArray[np.uint8]:
+    """Return the windows of pictures (N, H, W, 3), a row of them after the other: (N * rows, columns, h, w, 3)."""
+    return np.stack([grid.row(picture, number) for picture in pictures for number in range(len(grid.tops))])
 
 
 def _png(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Response:

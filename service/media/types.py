@@ -130,6 +130,11 @@ class DecodeResult(_Message):
         """Shapes of the arrays that travel beside this."""
         return (self.shape,)
 
+    @property
+    def frames_needed(self) -> int:
+        """How many different frames the views are made of."""
+        return len({frame for view in self.views for frame in view.frames})
+
 
 class PictureResult(_Message):
     """Answer of a worker; one or two arrays of uint8 RGB (N, H, W, 3) travel beside it.
@@ -155,6 +160,11 @@ class PictureResult(_Message):
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the arrays that travel beside this."""
         return (self.shape,) if self.original_shape is None else (self.shape, self.original_shape)
+
+    @property
+    def frames_needed(self) -> int:
+        """How many frames the pictures are made of."""
+        return len(self.frames)
 
 
 AnyResult = DecodeResult | PictureResult

@@ -20,7 +20,7 @@ _MOST_PIXELS = 40_000_000
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One view.
+    """One view, or one row of a picture's windows.
 
     Attributes:
         title: What it is.
@@ -37,7 +37,8 @@ def contact_sheet(title: str, rows: Sequence[SheetRow], frames: NDArray[np.uint8
     Args:
         title: Written above everything.
         rows: One for each view.
-        frames: uint8 RGB, (views, T, H, W, 3); pasted pixel by pixel, or thinned out evenly if they are too many.
+        frames: uint8 RGB, (views, T, H, W, 3), or (rows, windows, H, W, 3); pasted pixel by pixel, or thinned out
+            evenly if they are too many.
     """
     step = next(step for step in range(1, frames.shape[3] + 1) if frames[..., ::step, ::step, 0].size <= _MOST_PIXELS)
     if step > 1:

@@ -314,6 +314,9 @@ def test_reason_why_a_batch_was_not_fuller_is_counted() -> None:
         }
         assert runtime.batches == [[1, 2], [3], [9], [5]]
         assert found == {"full": 1, "shape": 1, "delay": 1, "idle": 1}
+        # Once a batch, not once a request.
+        assert counted(metrics, "clipserve_batch_size_count") == 4
+        assert counted(metrics, "clipserve_batch_size_sum") == 5
 
     asyncio.run(scenario())
 

@@ -310,3 +310,37 @@ def test_pictures_that_are_too_many_pixels_are_refused(server: RunningServer) ->
     answer = post(server, saved(coloured(quarters(100, 100))), short_side=20000)
     assert (answer.status_code, answer.json()["code"]) == (422, "media_limit_exceeded")
     assert "the limit is 160000000" in answer.json()["detail"]
+
+
+def test_show_frames_is_a_sheet_of_what_the_network_sees_of_a_video(server: RunningServer) -> None:
+    colours = [(10, 20, 30), (200, 100, 50), (90, 180, 240)]
+    frames = np.stack([np.full((128, 192, 3), colour, np.uint8) for colour in colours])
+    clip = encode(frames, codec="ffv1", container="matroska", pix_fmt="bgr0", fps=1)
+    answer = post(server, clip, show="frames")
+    assert answer.headers["content-type"] == "image/png"
+    assert {"decode", "queue"} <= {entry.split(";")[0] for entry in answer.headers["server-timing"].split(", ")}
+    pixels = np.asarray(Image.open(io.BytesIO(answer.content)))
+    for colour in colours:
+        assert (pixels == colour).all(axis=2).sum() == 128 * 192
+
+
+def test_show_frames_shows_every_window_of_a_large_picture(server: RunningServer) -> None:
+    picture = saved(Image.new("RGB", (512, 512), (10, 20, 30)))
+    answer = post(server, picture, show="frames", short_side=512)
+    pixels = np.asarray(Image.open(io.BytesIO(answer.content)))
+    # Windows of 128 that overlap by a third at least, at multiples of 32: one every 64 pixels.
+    windows = ((512 - 128) // 64 + 1) ** 2
+    assert (pixels == (10, 20, 30)).all(axis=2).sum() == windows * 128 * 128
+
+
+def test_broken_upload_counts_as_decoding_and_a_sheet_too(server: RunningServer) -> None:
+    def decoded() -> float:
+        name = f'clipserve_decode_duration_seconds_count{{model="{NAME}"}} '
+        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    before = decoded()
+    picture = saved(coloured(quarters(64, 64)), "JPEG")
+    assert post(server, picture[: len(picture) // 2 - 200]).status_code == 422
+    assert post(server, picture, show="frames").status_code == 200
+    assert decoded() == before + 2
