@@ -23,7 +23,7 @@ from service.api.draining import CloseWhileDraining
 from service.api.head import HeadAsGet
 from service.api.problems import install_problem_handlers
 from service.api.state import ServerState
-from service.api.tracing import Tracing, is_untraced
+from service.api.tracing import TRACE_RESPONSE, Tracing, is_untraced
 from service.api.v2.routes import include_inference_protocol
 from service.api.v2.tensors import HEADER_LENGTH
 from service.errors import InternalError, ManifestError, RuntimeLoadError
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 # What pages of the sites in `cors_origins` may send and read beyond what browsers let every page.
 CORS_METHODS = ("GET", "POST")
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "traceparent", "tracestate", HEADER_LENGTH, REQUEST_ID)
-CORS_ANSWER_HEADERS = (HEADER_LENGTH, "Retry-After", "Server-Timing", "WWW-Authenticate", REQUEST_ID)
+CORS_ANSWER_HEADERS = (HEADER_LENGTH, "Retry-After", "Server-Timing", "WWW-Authenticate", REQUEST_ID, TRACE_RESPONSE)
 
 
 def create_app(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from opentelemetry.trace import Tracer, format_trace_id, get_current_span
+from opentelemetry.trace import SpanContext, Tracer, format_span_id, format_trace_id, get_current_span
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.probes import PROBES
 from service.context import Stage, current_request
 from service.tracing import add_stage_spans
 
+# Tells a client which trace and span its request became (W3C, Trace Context Level 2), also where it brought none.
+TRACE_RESPONSE = "traceresponse"
 # Asked every few seconds by machines; their traces would bury the others.
 UNTRACED_PATHS = PROBES | {"/metrics"}
 
@@ -18,6 +21,10 @@ UNTRACED_PATHS = PROBES | {"/metrics"}
 def is_untraced(scope: Scope) -> bool:
     """Whether a request gets no span."""
     return scope.get("path") in UNTRACED_PATHS
+
+
+def _trace_response(context: SpanContext) -> str:
+    return f"00-{format_trace_id(context.trace_id)}-{format_span_id(context.span_id)}-{context.trace_flags:02x}"
 
 
 class Tracing:
@@ -37,11 +44,14 @@ class Tracing:
         if request is None or not span.get_span_context().is_valid:
             await self._app(scope, receive, send)
             return
-        request.trace_id = format_trace_id(span.get_span_context().trace_id)
+        context = span.get_span_context()
+        request.trace_id = format_trace_id(context.trace_id)
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start" and request.error is not None:
-                span.set_attribute("error.type", request.error)
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[TRACE_RESPONSE] = _trace_response(context)
+                if request.error is not None:
+                    span.set_attribute("error.type", request.error)
             if message["type"] == "http.response.body" and not message.get("more_body", False) and request.history:
                 # The server span ends with this message, and what is below it must not end later.
                 worked_until = max(stage.ended for stage in request.history)

@@ -125,6 +125,7 @@ def test_trace_of_a_client_goes_on_through_all_stages(traced: RunningServer, col
     after = time.time_ns()
     span, children = collector.wait_for(trace_id)
 
+    assert answer.headers["traceresponse"] == f"00-{trace_id}-{span.span_id.hex()}-01"
     assert span.name == "POST /v1/models/{name}/classify"
     assert span.parent_span_id.hex() == span_id
     assert span.trace_state == "vendor=7"
@@ -163,11 +164,13 @@ def test_resource_says_whose_spans_they_are(traced: RunningServer, collector: Co
 def test_log_lines_carry_the_trace(traced: RunningServer, collector: Collector) -> None:
     trace_id, _, headers = traceparent()
     httpx.get(f"{traced.url}/v1/models", headers={**headers, "X-Request-Id": "with-trace"})
-    httpx.get(f"{traced.url}/v1/models", headers={"X-Request-Id": "own-trace"})
+    own = httpx.get(f"{traced.url}/v1/models", headers={"X-Request-Id": "own-trace"})
     lines = {line["request_id"]: line for line in map(json.loads, traced.log.read_text().splitlines())}
     assert lines["with-trace"]["trace_id"] == trace_id
     # Without a trace of its own a request begins one.
     span, _ = collector.wait_for(lines["own-trace"]["trace_id"])
+    # Sampled, and by a random number.
+    assert own.headers["traceresponse"] == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-03"
     assert span.parent_span_id == b""
 
 
