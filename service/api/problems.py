@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
 
+from service.api.probes import PROBES
 from service.context import current_request, request_id
 from service.errors import (
     BadParameterError,
@@ -104,7 +105,9 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_service_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServiceError)
-        metrics.rejected.labels(error.code).inc()
+        # A probe that is told "not ready" has been answered, and comes again and again.
+        if request.url.path not in PROBES:
+            metrics.rejected.labels(error.code).inc()
         return _service_answer(request, error)
 
     async def on_bad_parameters(request: Request, error: Exception) -> JSONResponse:

@@ -439,6 +439,8 @@ def test_probes_answer_while_starting(tmp_path: Path) -> None:
                 assert "retry-after" in answer.headers
                 assert httpx.get(f"{server.url}/healthz").status_code == 200
         assert seen == {200, 503}
+        # A probe that is told so has been answered.
+        assert "clipserve_requests_rejected_total{" not in httpx.get(f"{server.url}/metrics").text
     finally:
         wait_until_ready(server)
         server.terminate()
