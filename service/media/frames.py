@@ -25,7 +25,7 @@ from service.media.bitstreams.structure import coded_pictures
 from service.media.formats import APNG, GIF, SNIFF_BYTES, ContainerFormat, sniff
 from service.media.planning import DecodePlanner, Run
 from service.media.probing import FrameIndex, check_drawing, expects_reordering, index_frames, open_video, read_packets
-from service.media.screening import screen
+from service.media.screening import screen, screen_packet
 from service.media.types import DecodeLimits
 
 logger = logging.getLogger(__name__)
@@ -216,6 +216,8 @@ class FrameSource:
     def _decode(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
         decode = self._decoder.decode
         for packet in chain(packets, [None]):
+            if packet is not None and self.format.kind == "video":
+                screen_packet(packet, self.codec)
             for frame in decode(packet):
                 self.decoded += 1
                 yield frame

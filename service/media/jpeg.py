@@ -36,8 +36,8 @@ class Segment(NamedTuple):
     position: int
 
 
-def segments(file: BinaryIO) -> Iterator[Segment]:
-    """Yield the segments of a JPEG file up to the end of its picture, or to where the file is cut short.
+def segments(file: BinaryIO, pictures: int = 1) -> Iterator[Segment]:
+    """Yield the segments of a JPEG file up to the end of so many pictures, or to where the file is cut short.
 
     Raises:
         MediaLimitError: There are more than MOST_SEGMENTS.
@@ -58,9 +58,12 @@ def segments(file: BinaryIO) -> Iterator[Segment]:
         yield Segment(marker, length, position)
         position += length
         has_scan = has_scan or marker == _SOS
-        # What follows, such as a preview or a film, is no part of the picture.
         if marker == _EOI and has_scan:
-            return
+            has_scan = False
+            pictures -= 1
+            # What follows, such as a preview or a film, is no part of the picture.
+            if not pictures:
+                return
     raise MediaLimitError(f"the JPEG has more than {MOST_SEGMENTS} segments: save the picture again")
 
 
@@ -77,20 +80,19 @@ def _next_marker(file: BinaryIO, position: int) -> tuple[int, int] | None:
         position += len(block) - 1
 
 
-def check_segments(file: BinaryIO) -> None:
-    """Refuse a picture whose segments would keep the decoder busy out of proportion to its size.
+def check_segments(file: BinaryIO, pictures: int = 1) -> None:
+    """Refuse a picture, or the two fields of one, whose segments would keep the decoder busy beyond its size.
 
     Raises:
-        MediaLimitError: Too many segments, tables or scans, or a second frame header.
+        MediaLimitError: Too many segments, tables, scans or frame headers.
     """
-    table_bytes = scans = pixels = 0
-    has_frame = False
-    for marker, length, position in segments(file):
+    table_bytes = scans = pixels = frames = 0
+    for marker, length, position in segments(file, pictures):
         if marker in _FRAME_HEADERS:
-            # No decoder takes two; FFmpeg makes room for a picture at each.
-            if has_frame:
-                raise MediaLimitError("the JPEG has more than one frame header: save the picture again")
-            has_frame = True
+            # No decoder takes a second one in a picture; FFmpeg makes room for a picture at each.
+            frames += 1
+            if frames > pictures:
+                raise MediaLimitError("the JPEG has more than one frame header a picture: save the picture again")
             pixels = _pixels(file, position)
         elif marker in _TABLES:
             table_bytes += length

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError
 from service.media.bitstreams.h264 import reordered_frames
 from service.media.formats import ALLOWED_CODECS, MATROSKA, MOV, MP4, WEBM, ContainerFormat
+from service.media.screening import PICTURE_CODECS
 from service.media.types import DecodeLimits
 
 PACKET_SLACK_BYTES = 1 << 20
@@ -111,7 +112,9 @@ def open_video(
                 if _is_described(container, stream):
                     yield container, stream
                     return
-        with _open(file, container_format, limits, {"codec_whitelist": ",".join(ALLOWED_CODECS)}) as container:
+        with _open(
+            file, container_format, limits, {"codec_whitelist": ",".join(_probed_codecs(container_format))}
+        ) as container:
             yield container, _video_stream(container, limits)
     except MemoryError as error:
         raise MediaLimitError("decoding the upload takes more memory than a decode worker may use") from error
@@ -123,6 +126,13 @@ def open_video(
 
 # When it opens a file, FFmpeg decodes first pictures; then it parses every packet and looks for missing time stamps.
 _LOOK_AT_NOTHING = {"codec_whitelist": "none", "fflags": "+noparse-genpts"}
+
+
+def _probed_codecs(container_format: ContainerFormat) -> tuple[str, ...]:
+    """Return the codecs whose first pictures FFmpeg may decode when it opens a file: none that is not screened yet."""
+    if container_format.kind == "image":
+        return ALLOWED_CODECS
+    return tuple(codec for codec in ALLOWED_CODECS if codec not in PICTURE_CODECS)
 
 
 def _open(

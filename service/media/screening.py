@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import BinaryIO
+
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from service.media import jpeg, matroska, mp4, png
 from service.media.formats import APNG, JPEG, MATROSKA, MOV, MP4, PNG, WEBM, ContainerFormat
+
+# Codecs of pictures, whose packets can hold whatever a file of that format can.
+PICTURE_CODECS = ("mjpeg", "png")
+_FIELDS = 2  # An interlaced frame of Motion JPEG is two pictures.
 
 
 def screen(file: BinaryIO, container_format: ContainerFormat) -> None:
@@ -24,3 +32,19 @@ def screen(file: BinaryIO, container_format: ContainerFormat) -> None:
         mp4.check_tables(file)
     elif container_format in (MATROSKA, WEBM):
         matroska.check_tags(file)
+
+
+def screen_packet(packet: Packet[VideoStream], codec: str) -> None:
+    """Look at a frame of a video in the same way, if it is coded as a picture.
+
+    Raises:
+        MediaLimitError: It would keep the decoder busy out of all proportion.
+    """
+    if codec not in PICTURE_CODECS:
+        return
+    file = BytesIO(bytes(packet))
+    if codec == "mjpeg":
+        jpeg.check_segments(file, pictures=_FIELDS)
+    else:
+        png.check_data(file, animated=False)
+        png.check_extras(file)

@@ -78,7 +78,7 @@ def test_countless_tables_in_few_segments_are_refused(decode: Decode, table: byt
 
 
 def test_second_frame_header_is_refused(decode: Decode) -> None:
-    with pytest.raises(MediaLimitError, match="the JPEG has more than one frame header"):
+    with pytest.raises(MediaLimitError, match="the JPEG has more than one frame header a picture"):
         decode(with_segments(FRAME))
 
 
