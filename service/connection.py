@@ -1,15 +1,16 @@
-"""One client connection: uvicorn's HTTP/1.1 protocol with limits on the head of a request.
+"""One client connection: uvicorn's HTTP/1.1 protocol with limits on the head of a request, and without any upgrade.
 
 uvicorn waits for ever for the end of a request's head, however long, and for the rest of a body that nobody reads any
-more. Clients that never finish would use up the server's memory and file descriptors.
+more. Clients that never finish would use up the server's memory and file descriptors. And uvicorn takes the body of a
+request that offers an upgrade for the next request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import ClassVar
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.problems import MEDIA_TYPE, problem_body
@@ -45,15 +46,48 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._unset_keepalive_if_required()
         self._unparsed_bytes += len(data)
-        super().data_received(data)
-        if self._unparsed_bytes > self.max_head_bytes and not self._refused:
-            self._refuse(self._too_large())
+        try:
+            self._parse(data)
+            if self._unparsed_bytes > self.max_head_bytes:
+                raise self._too_large()
+        except httptools.HttpParserError as error:
+            # What one of our callbacks raised, the parser hides behind an exception of its own.
+            cause = error.__context__
+            self._refuse(cause if isinstance(cause, ServiceError) else BadRequestError(f"invalid request: {error}"))
+        except HeaderTooLargeError as error:
+            self._refuse(error)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
         super().connection_lost(exc)
+
+    def _parse(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as pause:
+                # What follows the head the parser takes for another protocol, and no body.
+                rest = rest[pause.args[0] :]
+            # Not while that exception is handled: it would hide what one of our callbacks raises.
+            self._parse_without_upgrade()
+
+    def _parse_without_upgrade(self) -> None:
+        """Parse the present head once more, without the upgrade that it offers and the server does not take.
+
+        The request then is one like any other (RFC 9110, 7.8).
+        """
+        line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        head = b"\r\n".join([line, *fields, b"", b""])
+        # The old one may want nothing more, if the connection is to be closed after this request.
+        self.parser = _new_parser(self)
+        self._unparsed_bytes += len(head)
+        self.parser.feed_data(head)
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
@@ -68,6 +102,10 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_method() == b"CONNECT":
+            raise BadRequestError("CONNECT asks a proxy for a tunnel, and this server is none: send the request itself")
+        if self.parser.should_upgrade():
+            return
         self._check_one_reading()
         super().on_headers_complete()
 
@@ -76,6 +114,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._unparsed_bytes = 0
         super().on_message_complete()
 
@@ -118,13 +158,6 @@ class Connection(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, or not taken; called while the parser's exception is being handled."""
-        error = sys.exception()
-        # What one of our callbacks raised, the parser hides behind an exception of its own.
-        cause = error.__context__ if error else None
-        self._refuse(cause if isinstance(cause, ServiceError) else BadRequestError(f"{msg} {error}"))
-
     def _refuse(self, error: ServiceError) -> None:
         """Answer with a problem, and take nothing more from the client.
 
@@ -148,3 +181,11 @@ class Connection(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.write_eof()
         self.flow.resume_reading()
+
+
+def _new_parser(connection: Connection) -> httptools.HttpRequestParser:
+    """Return a parser like the one that uvicorn gives a connection."""
+    parser = httptools.HttpRequestParser(connection)
+    # What follows the last request of a connection is dropped; the request itself must not fail for it.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser

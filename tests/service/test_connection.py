@@ -194,6 +194,81 @@ def assert_refused(strict: RunningServer, head: str) -> None:
     assert b"connection: close" in answer.lower()
 
 
+UPGRADES = {
+    # As curl --http2 and Java's HttpClient offer it, and as a browser opens a WebSocket.
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
+    "websocket": b"upgrade: websocket\r\nX-Empty:\r\nconnection: keep-alive, upgrade\r\n",
+}
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def offering(upgrade: str, body: bytes, more: bytes = b"") -> bytes:
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n" + UPGRADES[upgrade] + more
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_request_that_offers_an_upgrade_is_answered_as_any_other(server: RunningServer, upgrade: str) -> None:
+    with connected(server) as connection:
+        connection.sendall(offering(upgrade, CLIP) + offering(upgrade, CLIP, b"X-Request-Id: second\r\n") + HEALTH)
+        answer = rest(connection)
+    assert answer.count(b"HTTP/1.1 200") == answer.count(b"HTTP/1.1") == 3
+    assert answer.count(b'"rotating clockwise"') == 2
+    assert b"x-request-id: second\r\n" in answer
+    log = server.log.read_text().lower()
+    assert "websocket" not in log
+    assert "upgrade" not in log
+
+
+def test_last_request_of_a_connection_may_offer_an_upgrade(server: RunningServer) -> None:
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nConnection: close, Upgrade\r\nUpgrade: h2c\r\n"
+    with connected(server) as connection:
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(CLIP), CLIP))
+        assert rest(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_head_with_an_upgrade_may_come_in_any_pieces(server: RunningServer) -> None:
+    body = b"no clip"
+    request = offering("h2c", body)
+    with connected(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for cut in range(1, len(request)):
+            connection.sendall(request[:cut])
+            time.sleep(0.002)
+            connection.sendall(request[cut:])
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 415"), cut
+
+
+def test_body_behind_an_upgrade_is_no_request(server: RunningServer) -> None:
+    smuggled = b"GET /v1/models/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = offering("h2c", smuggled)
+    with connected(server) as connection:
+        connection.sendall(request.removesuffix(smuggled))
+        time.sleep(0.2)
+        connection.sendall(smuggled + HEALTH)
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 415")
+    assert answer.count(b"HTTP/1.1") == 2
+    assert b"unknown_model" not in answer
+
+
+def test_heads_with_an_upgrade_are_checked_like_others(strict: RunningServer) -> None:
+    assert_refused(strict, "POST /v1/classify HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5")
+
+
+@pytest.mark.parametrize("target", [b"example.com:443", b"/v1/classify"])
+def test_tunnel_is_refused(strict: RunningServer, target: bytes) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n" + HEALTH)
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"CONNECT asks a proxy for a tunnel" in answer
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_more_idle_connections_than_the_usual_limit_on_files_keep_nobody_out(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as open_things:
