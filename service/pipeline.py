@@ -120,6 +120,19 @@ class Segmentation:
     batch_size: int
 
 
+@dataclass(frozen=True)
+class RunResult:
+    """What the network made of frames that needed no decoding.
+
+    Attributes:
+        outputs: (N, ...); see Runtime.
+        batch_size: Largest batch that one of them ran in.
+    """
+
+    outputs: NDArray[Any]
+    batch_size: int
+
+
 @dataclass
 class _Clock:
     """When the stages of a request ended, perf_counter(); `queued` is what its first batch waited for."""
@@ -267,12 +280,9 @@ class Pipeline:
         return seen
 
     async def run(
-        self, model: ServedModel[Any], frames: NDArray[np.uint8], output: OutputName, began: float
-    ) -> NDArray[Any]:
+        self, model: ServedModel[Any], frames: NDArray[np.uint8], output: OutputName, priority: Priority, began: float
+    ) -> RunResult:
         """Run frames that need no decoding: uint8 (N, ...), each of N as the model's input wants it.
-
-        Returns:
-            What the network made of them, (N, ...); see Runtime.
 
         Raises:
             ServiceError: As Batcher.submit.
@@ -280,10 +290,10 @@ class Pipeline:
         received = perf_counter()
         clock = _Clock(began, received, acquired=received, decoded=received)
         with clock.running():
-            outputs = await model.batcher.submit(frames, output)
+            outputs = await model.batcher.submit(frames, output, priority)
             clock.queued = min(output.queued for output in outputs)
         self._count_run(model.manifest.name, clock.timing(), len(frames))
-        return np.stack([output.output for output in outputs])
+        return RunResult(np.stack([output.output for output in outputs]), max(output.batch_size for output in outputs))
 
     async def _pictures(
         self, manifest: SegmenterManifest, upload: int, options: SegmentOptions, clock: _Clock

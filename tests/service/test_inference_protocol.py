@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -341,7 +342,7 @@ BAD_JSON: dict[str, tuple[Any, str]] = {
         {"inputs": [clip_tensor(parameters={"shared_memory_region": "x"})]},
         "shared_memory_region: not known",
     ),
-    "priority": ({"inputs": [clip_tensor()], "parameters": {"priority": 1}}, "priority: not known"),
+    "priority": ({"inputs": [clip_tensor()], "parameters": {"priority": -1}}, "priority: "),
     "many parameters": ({"inputs": [clip_tensor()], "parameters": {str(i): i for i in range(1000)}}, "at most 32"),
     "views of frames": ({"inputs": [frames_tensor()], "parameters": {"clips": 2}}, "clips: not known"),
     "too many views": ({"inputs": [clip_tensor()], "parameters": {"clips": 1000}}, "1000"),
@@ -466,6 +467,39 @@ def test_deadlines_are_kept(tmp_path: Path, server: RunningServer) -> None:
                 answer += connection.recv(4096)
             assert answer.startswith(b"HTTP/1.1 504")
             assert b'{"error":' in answer
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 0), (7, 1)])
+def test_lower_priority_waits_behind_what_comes_later(tmp_path: Path, first: int, second: int) -> None:
+    def wait_until_accepted(count: int) -> None:
+        deadline = time.monotonic() + 60
+        while f"clipserve_requests_in_flight {count}.0" not in httpx.get(f"{server.url}/metrics").text:
+            assert time.monotonic() < deadline
+
+    def ask(views: int, priority: int) -> None:
+        with connected(server) as client:
+            frames = np.zeros((views, *VIEW), np.uint8)
+            client.infer(MODEL, [frames_input(frames)], priority=priority)
+        done.append(priority)
+
+    done: list[int] = []
+    with serving(tmp_path, max_batch_size=1) as server, ThreadPoolExecutor(6) as callers:
+        running = [callers.submit(ask, 30, 1) for _ in range(4)]
+        wait_until_accepted(4)
+        running.append(callers.submit(ask, 20, first))
+        wait_until_accepted(5)
+        running.append(callers.submit(ask, 1, second))
+        for caller in running:
+            caller.result()
+    assert done[-1] == first
+
+
+def test_answer_tells_the_batch_that_it_ran_in(server: RunningServer, client: triton.InferenceServerClient) -> None:
+    result = client.infer(MODEL, [frames_input(FRAMES)])
+    assert result.get_response()["parameters"] == {"batch_size": len(FRAMES)}
+    segmented = post(server, PICTURE, f"/v2/models/{SEGMENTOR}/infer", **RAW)
+    head = json.loads(segmented.content[: int(segmented.headers["inference-header-content-length"])])
+    assert head["parameters"] == {"batch_size": 1}
 
 
 def test_full_queue_is_told_with_a_time_to_come_back(tmp_path: Path) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.api.classify import ViewsQuery
-from service.api.v2.contract import CLIP, FRAMES, Contract, Tensor, check_count, of_element
+from service.api.v2.contract import CLIP, FRAMES, Answered, Contract, Tensor, check_count, of_element
 from service.api.v2.schema import RequestParameters
 from service.errors import ServiceError
 from service.manifest import ClassifierManifest
 from service.outputs.classification import combine_views
-from service.pipeline import ClassifyOptions, Pipeline
+from service.pipeline import Classification, ClassifyOptions, Pipeline
 from service.repository.served import ServedModel
 from service.settings import Settings
 
@@ -51,19 +51,23 @@ class ClassifierContract(Contract[ClassifierManifest]):
 
     async def answer_clips(
         self, pipeline: Pipeline, clips: Sequence[int], parameters: RequestParameters, began: float
-    ) -> dict[str, NDArray[Any]]:
+    ) -> Answered:
         assert isinstance(parameters, ClipParameters)
-        options = ClassifyOptions(**parameters.model_dump(include={"clips", "crops", "start", "end"}))
+        options = ClassifyOptions(
+            **parameters.model_dump(include={"clips", "crops", "start", "end"}), priority=parameters.place
+        )
 
-        async def scores(number: int, clip: int) -> NDArray[np.float32]:
+        async def classify(number: int, clip: int) -> Classification:
             try:
-                return (await pipeline.classify(self.model, clip, options, began)).scores
+                return await pipeline.classify(self.model, clip, options, began)
             except ServiceError as error:
                 raise of_element(error, number, len(clips)) from error
 
-        tasks = [asyncio.ensure_future(scores(number, clip)) for number, clip in enumerate(clips)]
+        tasks = [asyncio.ensure_future(classify(number, clip)) for number, clip in enumerate(clips)]
         try:
-            return {"scores": np.stack(await asyncio.gather(*tasks))}
+            results = await asyncio.gather(*tasks)
+            scores = np.stack([result.scores for result in results])
+            return Answered({"scores": scores}, max(result.batch_size for result in results))
         finally:
             # When one fails, the request has no use for the others.
             for task in tasks:
@@ -71,10 +75,10 @@ class ClassifierContract(Contract[ClassifierManifest]):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def answer_frames(
-        self, pipeline: Pipeline, frames: NDArray[np.uint8], began: float
-    ) -> dict[str, NDArray[Any]]:
+        self, pipeline: Pipeline, frames: NDArray[np.uint8], parameters: RequestParameters, began: float
+    ) -> Answered:
         manifest = self.model.manifest
-        logits = await pipeline.run(self.model, frames, "logits", began)
+        result = await pipeline.run(self.model, frames, "logits", parameters.place, began)
         # Each row is a request's only view.
-        rows = [combine_views(row[None], manifest.views.combine, manifest.multi_label) for row in logits]
-        return {"scores": np.stack(rows), "logits": logits}
+        rows = [combine_views(row[None], manifest.views.combine, manifest.multi_label) for row in result.outputs]
+        return Answered({"scores": np.stack(rows), "logits": result.outputs}, result.batch_size)

@@ -35,6 +35,19 @@ class Tensor:
         return cls(spec.name, DATATYPES[spec.dtype], tuple(a if isinstance(a, int) else -1 for a in spec.shape))
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What a request is answered with.
+
+    Attributes:
+        outputs: By name.
+        batch_size: Largest batch that a view of the request ran in.
+    """
+
+    outputs: dict[str, NDArray[Any]]
+    batch_size: int
+
+
 class Contract(ABC, Generic[ManifestT]):
     """One model as the protocol sees it. A request has one input: `clip`, encoded files, or `frames`, decoded views.
 
@@ -84,14 +97,14 @@ class Contract(ABC, Generic[ManifestT]):
     @abstractmethod
     async def answer_clips(
         self, pipeline: Pipeline, clips: Sequence[int], parameters: RequestParameters, began: float
-    ) -> dict[str, NDArray[Any]]:
-        """Return the outputs for the encoded files in those file descriptors, by name."""
+    ) -> Answered:
+        """Return the outputs for the encoded files in those file descriptors."""
 
     @abstractmethod
     async def answer_frames(
-        self, pipeline: Pipeline, frames: NDArray[np.uint8], began: float
-    ) -> dict[str, NDArray[Any]]:
-        """Return the outputs for frames that are decoded already, by name."""
+        self, pipeline: Pipeline, frames: NDArray[np.uint8], parameters: RequestParameters, began: float
+    ) -> Answered:
+        """Return the outputs for frames that are decoded already."""
 
 
 def check_count(count: int, limit: int, what: str) -> None:

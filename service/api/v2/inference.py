@@ -54,15 +54,17 @@ async def infer(request: Request) -> Response:
 async def _answer(state: ServerState, contract: Contract[Any], received: Received, began: float) -> Response:
     call = received.call
     if received.frames is not None:
-        values = await contract.answer_frames(state.pipeline, received.frames, began)
+        answered = await contract.answer_frames(state.pipeline, received.frames, call.parameters, began)
     else:
-        values = await contract.answer_clips(state.pipeline, received.clips, call.parameters, began)
+        answered = await contract.answer_clips(state.pipeline, received.clips, call.parameters, began)
     manifest, labels = contract.model.manifest, contract.model.artefact.labels
-    fields = {"model_name": manifest.name, "model_version": manifest.version}
+    fields: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
     if call.id is not None:
         fields["id"] = call.id
+    fields["parameters"] = {"batch_size": answered.batch_size}
     outputs = [
-        OutputTensor(wanted.name, _value(values[wanted.name], wanted, labels), wanted.binary) for wanted in call.outputs
+        OutputTensor(wanted.name, _value(answered.outputs[wanted.name], wanted, labels), wanted.binary)
+        for wanted in call.outputs
     ]
     return infer_response(fields, outputs, state.settings.max_json_bytes)
 

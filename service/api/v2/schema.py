@@ -11,10 +11,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from pydantic_core import from_json
 
 from service.errors import BadParameterError
+from service.priority import Priority
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MAX_INT64 = (1 << 63) - 1
+MAX_UINT64 = (1 << 64) - 1
+HIGHEST_PRIORITY = 1
 _MAX_AXES = 8
 _MAX_TENSORS = 8
 _MAX_PARAMETERS = 32
@@ -74,10 +77,21 @@ class OutputParameters(_Parameters):
 
 
 class RequestParameters(_Parameters):
-    """Parameters that every inference request may have; timeout in microseconds, 0: the server's own."""
+    """Parameters that every inference request may have.
+
+    Attributes:
+        timeout: Microseconds; 0: the server's own.
+        priority: 1 is the highest, larger numbers are lower, 0 is the server's own choice.
+    """
 
     binary_data_output: StrictBool = False
     timeout: Annotated[StrictInt, Field(ge=0, le=MAX_INT64)] = 0
+    priority: Annotated[StrictInt, Field(ge=0, le=MAX_UINT64)] = 0
+
+    @property
+    def place(self) -> Priority:
+        """The priority as the waiting lines know it: they have two."""
+        return "normal" if self.priority <= HIGHEST_PRIORITY else "low"
 
 
 class NoParameters(_Parameters):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.api.segment import PicturesQuery
-from service.api.v2.contract import CLIP, FRAMES, Contract, Tensor, check_count, of_element
+from service.api.v2.contract import CLIP, FRAMES, Answered, Contract, Tensor, check_count, of_element
 from service.api.v2.schema import RequestParameters
 from service.errors import BadParameterError, ServiceError
 from service.manifest import SegmenterManifest
@@ -53,21 +53,25 @@ class SegmenterContract(Contract[SegmenterManifest]):
 
     async def answer_clips(
         self, pipeline: Pipeline, clips: Sequence[int], parameters: RequestParameters, began: float
-    ) -> dict[str, NDArray[Any]]:
+    ) -> Answered:
         assert isinstance(parameters, ClipParameters)
-        options = SegmentOptions(**parameters.model_dump(include={"fps", "short_side", "start", "end"}))
+        options = SegmentOptions(
+            **parameters.model_dump(include={"fps", "short_side", "start", "end"}), priority=parameters.place
+        )
         masks: list[Mask] = []
+        batch_size = 0
         # One after the other, so that the request holds the pictures of no more than one upload.
         for number, clip in enumerate(clips):
             try:
-                found = (await pipeline.segment(self.model, clip, options, began)).masks
+                result = await pipeline.segment(self.model, clip, options, began)
+                found, batch_size = result.masks, max(batch_size, result.batch_size)
                 if len(clips) > 1 and len(found) > 1:
                     raise BadParameterError(f"it is a video with {len(found)} masks: send it in a request of its own")
                 self._check_masks([*masks, *found])
             except ServiceError as error:
                 raise of_element(error, number, len(clips)) from error
             masks += found
-        return {"mask": np.stack(masks)}
+        return Answered({"mask": np.stack(masks)}, batch_size)
 
     def _check_masks(self, masks: Sequence[Mask]) -> None:
         sizes = sorted({(mask.shape[1], mask.shape[0]) for mask in masks})
@@ -79,6 +83,7 @@ class SegmenterContract(Contract[SegmenterManifest]):
         )
 
     async def answer_frames(
-        self, pipeline: Pipeline, frames: NDArray[np.uint8], began: float
-    ) -> dict[str, NDArray[Any]]:
-        return {"mask": await pipeline.run(self.model, frames, "mask", began)}
+        self, pipeline: Pipeline, frames: NDArray[np.uint8], parameters: RequestParameters, began: float
+    ) -> Answered:
+        result = await pipeline.run(self.model, frames, "mask", parameters.place, began)
+        return Answered({"mask": result.outputs}, result.batch_size)
