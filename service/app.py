@@ -84,6 +84,7 @@ def create_app(
         # For the button of /docs alone; what refuses is the middleware.
         dependencies=[Security(HTTPBearer(auto_error=False))] if settings.api_keys else None,
     )
+    app.state.metrics = metrics
     for router in (classify.router, segment.router, models.router, health.router, page.router):
         app.include_router(router)
     include_inference_protocol(app)

@@ -1,13 +1,17 @@
-"""One client connection: uvicorn's HTTP/1.1 protocol with limits on the head of a request, and without any upgrade.
+"""One client connection: uvicorn's HTTP/1.1 protocol with limits on slow clients and heads, and without any upgrade.
 
-uvicorn waits for ever for the end of a request's head, however long, and for the rest of a body that nobody reads any
-more. Clients that never finish would use up the server's memory and file descriptors. And uvicorn takes the body of a
-request that offers an upgrade for the next request.
+uvicorn waits for ever for the end of a request's head, however long, for the rest of a body that nobody reads any more,
+and for a client to take its answer. Clients that never finish would use up the server's memory and file descriptors.
+And uvicorn takes the body of a request that offers an upgrade for the next request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import struct
+import termios
+from fcntl import ioctl
 from typing import ClassVar
 
 import httptools
@@ -15,25 +19,35 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.problems import MEDIA_TYPE, problem_body
 from service.errors import BadRequestError, HeaderTooLargeError, ServiceError
+from service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
 
 # What a field of the head has beside its name and value: a colon, a space and the end of the line.
 FIELD_FRAME_BYTES = 4
 # What a chunk of a body has beside its content: its length, in 16 digits at most, and the ends of two lines.
 CHUNK_FRAME_BYTES = 20
+# Why an answer was not delivered, among the reasons of refusals.
+ANSWER_STALLED = "answer_stalled"
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that is closed when no whole request head comes in time, or when a head is too large.
+    """A connection that is closed when a head does not come in time or is too large, or an answer is not taken.
 
     Attributes:
+        metrics: Where refusals are counted.
         head_timeout: Seconds from the opening of the connection, or from the first byte after an answer, until the
             next head must be complete.
         max_head_bytes: Of the request line and the headers together; those that may follow a body in chunks count too.
+        answer_idle_timeout: Seconds in which the client must take something of what waits to be sent.
     """
 
+    metrics: ClassVar[Metrics]
     head_timeout: ClassVar[float]
     max_head_bytes: ClassVar[int]
+    answer_idle_timeout: ClassVar[float]
     _timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
     _refused = False
     _head_bytes = 0
     # Bytes that the parser has been given and made nothing of yet: more than a few are a line without an end.
@@ -41,6 +55,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # Writing is paused whenever something waits for the client, however little.
+        transport.set_write_buffer_limits(high=0)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -62,7 +78,16 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        self._unwatch_reader()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        self._unwatch_reader()
+        super().resume_writing()
 
     def _parse(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -157,6 +182,34 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _watch_reader(self) -> None:
+        # The timer runs in the context of the request whose answer waits, so that its line in the log names it.
+        self._reader_timer = self.loop.call_later(self.answer_idle_timeout, self._check_reader, self._waiting_bytes())
+
+    def _unwatch_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _waiting_bytes(self) -> int:
+        """Return how many bytes the client has not acknowledged.
+
+        What the kernel holds of them is counted as well: it takes more from us only when much of that has gone, which
+        may be a long time with a slow line.
+        """
+        in_kernel = ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + int(struct.unpack("i", in_kernel)[0])
+
+    def _check_reader(self, waiting_before: int) -> None:
+        """Give the connection up if the client has taken nothing since `waiting_before` bytes waited for it."""
+        waiting = self._waiting_bytes()
+        if waiting < waiting_before:
+            self._watch_reader()
+            return
+        logger.warning("of the last %d bytes the client took none for %g s", waiting, self.answer_idle_timeout)
+        self.metrics.rejected.labels(ANSWER_STALLED).inc()
+        self.transport.abort()
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer with a problem, and take nothing more from the client.

@@ -35,13 +35,18 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        limits = {"head_timeout": settings.head_timeout, "max_head_bytes": settings.max_head_bytes}
+        attributes = {
+            "metrics": app.state.metrics,
+            "head_timeout": settings.head_timeout,
+            "max_head_bytes": settings.max_head_bytes,
+            "answer_idle_timeout": settings.answer_idle_timeout,
+        }
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=type("Connection", (Connection,), limits),
+                http=type("Connection", (Connection,), attributes),
                 ws="none",
                 timeout_keep_alive=settings.keep_alive_timeout,  # type: ignore[arg-type]  # it is passed to call_later
                 server_header=False,

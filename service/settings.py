@@ -177,6 +177,9 @@ class Settings(BaseSettings):
     upload_idle_timeout: float = Field(
         default=10.0, gt=0, description="seconds without a byte until an upload is given up (408)"
     )
+    answer_idle_timeout: float = Field(
+        default=30.0, gt=0, description="seconds in which a client must take something of its answer"
+    )
     keep_alive_timeout: float = Field(default=65.0, gt=0, description="seconds that an idle connection is kept")
     drain_delay: float = Field(
         default=5.0, ge=0, description="seconds from SIGTERM on that the port stays open, not ready and refusing work"

@@ -1,9 +1,10 @@
 """Clients that send too slowly, too much of a head, or no HTTP at all, against a real server."""
 
+import re
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,7 +20,11 @@ CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with little patience."""
     with serving(
-        tmp_path_factory.mktemp("strict"), head_timeout=1, upload_idle_timeout=1, keep_alive_timeout=2
+        tmp_path_factory.mktemp("strict"),
+        head_timeout=1,
+        upload_idle_timeout=1,
+        answer_idle_timeout=1,
+        keep_alive_timeout=2,
     ) as server:
         yield server
         # Whatever a test did, the server still works.
@@ -192,6 +197,45 @@ def assert_refused(strict: RunningServer, head: str) -> None:
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501"))
     assert answer.count(b"HTTP/1.1") == 1
     assert b"connection: close" in answer.lower()
+
+
+LONG_ANSWER = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nX-Request-Id: lazy\r\n\r\n"
+# So many of them that no kernel keeps all the answers.
+LONG_ANSWERS = 300
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    patience = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < patience
+        time.sleep(0.1)
+
+
+def test_answer_that_nobody_takes_is_given_up(strict: RunningServer) -> None:
+    answer = httpx.get(f"{strict.url}/openapi.json").content
+    with connected(strict) as connection:
+        connection.sendall(LONG_ANSWER * LONG_ANSWERS)
+        metric = 'clipserve_requests_rejected_total{reason="answer_stalled"} 1.0'
+        wait_for(lambda: metric in httpx.get(f"{strict.url}/metrics").text)
+        # What the kernels had kept still comes, and then the end.
+        assert 0 < len(rest(connection)) < len(answer) * LONG_ANSWERS
+    assert re.search(
+        r"lazy service\.connection: of the last \d+ bytes the client took none for 1 s", strict.log.read_text()
+    )
+
+
+def test_client_that_takes_its_answers_slowly_gets_them_all(strict: RunningServer) -> None:
+    answer = httpx.get(f"{strict.url}/openapi.json").content
+    pause = 3 / (len(answer) * LONG_ANSWERS / 1_000_000)
+    received = b""
+    with connected(strict) as connection:
+        connection.sendall(
+            LONG_ANSWER * (LONG_ANSWERS - 1) + LONG_ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        )
+        while part := connection.recv(1_000_000, socket.MSG_WAITALL):
+            received += part
+            time.sleep(pause)
+    assert received.count(answer) == LONG_ANSWERS
 
 
 UPGRADES = {
