@@ -15,9 +15,12 @@ from fcntl import ioctl
 from typing import ClassVar
 
 import httptools
+from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api.problems import MEDIA_TYPE, problem_body
+from service.api.access import NO_ROUTE, REQUEST_ID, context_of
+from service.api.problems import error_answer
+from service.context import request_id, working_on
 from service.errors import BadRequestError, HeaderTooLargeError, ServiceError
 from service.metrics import Metrics
 
@@ -46,6 +49,8 @@ class Connection(HttpToolsProtocol):
     head_timeout: ClassVar[float]
     max_head_bytes: ClassVar[int]
     answer_idle_timeout: ClassVar[float]
+    # Of the request that comes, as far as it has come; before any the base class has none.
+    url = b""
     _timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
     _refused = False
@@ -119,8 +124,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        self._count_head(len(url))
         super().on_url(url)
+        self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value) + FIELD_FRAME_BYTES)
@@ -131,6 +136,7 @@ class Connection(HttpToolsProtocol):
             raise BadRequestError("CONNECT asks a proxy for a tunnel, and this server is none: send the request itself")
         if self.parser.should_upgrade():
             return
+        self._check_target()
         self._check_one_reading()
         super().on_headers_complete()
 
@@ -143,6 +149,17 @@ class Connection(HttpToolsProtocol):
             return
         self._unparsed_bytes = 0
         super().on_message_complete()
+
+    def _check_target(self) -> None:
+        """Refuse what the base class would fail at."""
+        try:
+            path = httptools.parse_url(self.url).path
+        except httptools.HttpParserInvalidURLError:
+            path = None
+        if path is None:
+            raise BadRequestError(
+                f"{self.url.decode('latin-1')!r:.200} names no path on this server: send one like /docs"
+            )
 
     def _check_one_reading(self) -> None:
         """Refuse a head that a proxy in front may read otherwise (RFC 9112, 3.2, 6.1 and 11.2).
@@ -172,7 +189,7 @@ class Connection(HttpToolsProtocol):
         )
 
     def _watch(self) -> None:
-        answering = self.cycle is not None and not self.cycle.response_complete and not self._refused
+        answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
         if answering or self.transport.is_closing():
             self._unwatch()
         elif self._timer is None:
@@ -212,26 +229,44 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self, error: ServiceError) -> None:
-        """Answer with a problem, and take nothing more from the client.
+        """Take nothing more from the client, and answer with the error unless other answers are on their way.
 
-        What it still sends is read and dropped for a while: to close at once would reset the connection, and the answer
-        be lost (RFC 9112, 9.6).
+        What the client still sends is read and dropped for a while: to close at once would reset the connection, and
+        the answer be lost (RFC 9112, 9.6).
         """
         self._refused = True
+        with working_on(context_of(Headers(raw=self.headers or []))):
+            fields = {"status": error.status, "code": error.code}
+            logger.warning("refused with %d %s: %s", error.status, error.code, error.detail, extra={"fields": fields})
+            self.metrics.rejected.labels(error.code).inc()
+            if self._break_off():
+                self._answer(error)
+
+    def _break_off(self) -> bool:
+        """Let no more come of the present request; return whether it is this one's turn to be answered."""
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            # Whoever works on the request that this breaks off finds its client gone.
-            cycle.disconnected = True
-            cycle.message_event.set()
-            if cycle.response_started:
-                self.transport.close()
-                return
-        body = problem_body(error.code, error.title, error.status, error.detail).model_dump_json().encode()
-        head = (
-            f"HTTP/1.1 {error.status} {error.title}\r\n"
-            f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        if cycle is None or cycle.response_complete:
+            return True
+        if not cycle.more_body:
+            # That one is whole. Once it is answered the connection closes, which says that no other was.
+            cycle.keep_alive = False
+            return False
+        # Whoever works on it finds its client gone.
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if cycle.response_started:
+            self.transport.close()
+            return False
+        return not self.pipeline
+
+    def _answer(self, error: ServiceError) -> None:
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        headers = {REQUEST_ID: request_id(), "Connection": "close"}
+        answer = error_answer(path, error.code, error.title, error.status, error.detail, headers)
+        self.metrics.requests.labels(NO_ROUTE, str(error.status)).inc()
+        fields = [*self.server_state.default_headers, *answer.raw_headers]
+        lines = [b"HTTP/1.1 %d %b" % (error.status, error.title.encode()), *(b"%b: %b" % field for field in fields)]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
         self.transport.write_eof()
         self.flow.resume_reading()
 

@@ -61,6 +61,16 @@ def begin_request(request: RequestContext) -> None:
     _current.set(request)
 
 
+@contextmanager
+def working_on(request: RequestContext) -> Iterator[None]:
+    """Make `request` the one that is worked on in the block, where no task was made for it."""
+    token = _current.set(request)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
 def current_request() -> RequestContext | None:
     """Return the request that the running task works on, or None."""
     return _current.get()

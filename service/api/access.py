@@ -19,6 +19,16 @@ REQUEST_ID = "X-Request-Id"
 _SOUND_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
+# In place of the route, where there is none.
+NO_ROUTE = "unknown"
+
+
+def context_of(headers: Headers) -> RequestContext:
+    """Return the context of a new request with those headers: it has the id that they give, or a new one."""
+    given = headers.get(REQUEST_ID, "")
+    return RequestContext(given) if _SOUND_ID.fullmatch(given) else RequestContext()
+
+
 class Access:
     """ASGI middleware; it passes messages through untouched but for headers, so that a handler sees a client go away.
 
@@ -38,8 +48,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         began = perf_counter()
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        request = RequestContext(given) if _SOUND_ID.fullmatch(given) else RequestContext()
+        request = context_of(Headers(scope=scope))
         # Each request runs in a task of its own, which ends with it.
         begin_request(request)
 
@@ -67,7 +76,7 @@ def _route(scope: Scope) -> str:
     included = scope.get("fastapi", {}).get("effective_route_context")
     if included is not None:
         return str(included.path_format)
-    return getattr(scope.get("route"), "path", "unknown")
+    return getattr(scope.get("route"), "path", NO_ROUTE)
 
 
 def _server_timing(stages: dict[str, float]) -> str:

@@ -80,14 +80,14 @@ def _hidden(error: BaseException) -> str:
 def _answer(request: Request, code: str, title: str, status: int, detail: str, headers: dict[str, str]) -> JSONResponse:
     if context := current_request():
         context.error = code
-    if f"{request.url.path}/".startswith(f"{PROTOCOL_PREFIX}/"):
+    return error_answer(request.url.path, code, title, status, detail, headers)
+
+
+def error_answer(path: str, code: str, title: str, status: int, detail: str, headers: dict[str, str]) -> JSONResponse:
+    """Return the answer to a request that failed, in the form that its path asks for."""
+    if f"{path}/".startswith(f"{PROTOCOL_PREFIX}/"):
         return JSONResponse({"error": detail}, status, headers)
-    return JSONResponse(problem_body(code, title, status, detail).model_dump(), status, headers, MEDIA_TYPE)
-
-
-def problem_body(code: str, title: str, status: int, detail: str) -> Problem:
-    """Return the body of an error answer."""
-    return Problem(
+    problem = Problem(
         type=f"urn:clipserve:problem:{code}",
         title=title,
         status=status,
@@ -95,6 +95,7 @@ def problem_body(code: str, title: str, status: int, detail: str) -> Problem:
         code=code,
         request_id=request_id(),
     )
+    return JSONResponse(problem.model_dump(), status, headers, MEDIA_TYPE)
 
 
 def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:

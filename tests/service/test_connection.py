@@ -1,5 +1,6 @@
 """Clients that send too slowly, too much of a head, or no HTTP at all, against a real server."""
 
+import json
 import re
 import resource
 import socket
@@ -300,7 +301,94 @@ def test_body_behind_an_upgrade_is_no_request(server: RunningServer) -> None:
 
 
 def test_heads_with_an_upgrade_are_checked_like_others(strict: RunningServer) -> None:
-    assert_refused(strict, "POST /v1/classify HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5")
+    with connected(strict) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        _, problem = problem_of(rest(connection))
+    assert problem["detail"] == "the request has 0 headers `Host`: send one"
+
+
+def problem_of(answer: bytes) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the headers and the JSON of the only answer."""
+    assert answer.count(b"HTTP/1.1 ") == 1
+    head, _, body = answer.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().lower().split("\r\n")[1:])
+    assert int(headers["content-length"]) == len(body)
+    problem: dict[str, str] = json.loads(body)
+    return headers, problem
+
+
+def counted(server: RunningServer, series: str) -> float:
+    found = re.search(rf"^{re.escape(series)} (\S+)$", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"hello\r\n\r\n", 400, "bad_request"),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Large: " + b"x" * 20_000 + b"\r\n\r\n", 431, "header_too_large"),
+        (b"GET /" + b"x" * 20_000, 431, "header_too_large"),
+        (b"CONNECT a.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad_request"),
+    ],
+    ids=["junk", "no host", "large header", "large target", "tunnel"],
+)
+def test_early_refusal_has_an_id_is_counted_and_logged(
+    strict: RunningServer, sent: bytes, status: int, code: str
+) -> None:
+    series = (
+        f'clipserve_requests_rejected_total{{reason="{code}"}}',
+        f'clipserve_requests_total{{route="unknown",status="{status}"}}',
+    )
+    before = [counted(strict, name) for name in series]
+    with connected(strict) as connection:
+        connection.sendall(sent)
+        headers, problem = problem_of(rest(connection))
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert headers["x-request-id"] == problem["request_id"]
+    assert [counted(strict, name) for name in series] == [count + 1 for count in before]
+    assert f"{headers['x-request-id']} service.connection: refused with {status} {code}: " in strict.log.read_text()
+
+
+def test_early_refusal_repeats_the_id_that_came(strict: RunningServer) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nX-Request-Id: mine-1\r\nHost: x\r\nHost: y\r\n\r\n")
+        headers, problem = problem_of(rest(connection))
+    assert headers["x-request-id"] == problem["request_id"] == "mine-1"
+
+
+@pytest.mark.parametrize("target", [b"/v2/models?x", b"/v2", b"/v2/" + b"x" * 20_000])
+def test_early_refusal_below_v2_has_that_protocol_s_form(strict: RunningServer, target: bytes) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nX-Large: " + b"x" * 20_000 + b"\r\n\r\n")
+        headers, answer = problem_of(rest(connection))
+    assert headers["content-type"] == "application/json"
+    assert list(answer) == ["error"]
+    assert "16384" in answer["error"]
+
+
+@pytest.mark.parametrize("target", [b"http://example.com", b"http://[::1"])
+def test_target_without_a_path_is_refused(strict: RunningServer, target: bytes) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        _, problem = problem_of(rest(connection))
+    assert problem["detail"].startswith(f"{target.decode()!r} names no path")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"hello\r\n\r\n", b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"],
+    ids=["junk", "broken body"],
+)
+def test_whole_request_is_answered_before_a_broken_one_closes_the_connection(
+    strict: RunningServer, broken: bytes
+) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + broken)
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert "Traceback" not in strict.log.read_text()
 
 
 @pytest.mark.parametrize("target", [b"example.com:443", b"/v1/classify"])
