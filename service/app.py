@@ -80,6 +80,11 @@ def create_app(
         version=version("clipserve"),
         summary="Encoded clip or image in, labels or masks out.",
         lifespan=lifespan,
+        # What the framework adds of itself. Behind a proxy that ends TLS, a redirect would name http:// and have the
+        # client send its upload and key there.
+        redirect_slashes=False,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
         telemetry=_telemetry(tracing),
         # For the button of /docs alone; what refuses is the middleware.
         dependencies=[Security(HTTPBearer(auto_error=False))] if settings.api_keys else None,

@@ -176,6 +176,22 @@ def test_unknown_model_lists_the_known_ones(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize(
+    "path", ["/v1/models/", "/v1/classify/", "/healthz/", "/v2/models/", "/redoc", "/docs/oauth2-redirect"]
+)
+def test_path_that_does_not_exist_is_named_and_redirects_nobody(server: RunningServer, path: str) -> None:
+    answer = httpx.request(
+        "POST" if "classify" in path else "GET", f"{server.url}{path}", headers={"Host": "a.example"}
+    )
+    assert "location" not in answer.headers
+    assert "a.example" not in answer.text
+    if path.startswith("/v2"):
+        assert answer.status_code == 404
+        assert path in answer.json()["error"]
+    else:
+        assert path in assert_problem(answer, 404, "not_found")
+
+
+@pytest.mark.parametrize(
     ("content", "status", "code"),
     [
         (b"just some text, no video\n" * 20, 415, "unsupported_media"),
