@@ -14,11 +14,11 @@ from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
-from starlette.middleware.cors import CORSMiddleware
 
 from service.api import classify, health, models, page, segment
 from service.api.access import REQUEST_ID, Access
 from service.api.authentication import Authentication
+from service.api.cors import Cors
 from service.api.draining import CloseWhileDraining
 from service.api.head import HeadAsGet
 from service.api.problems import install_problem_handlers
@@ -119,12 +119,14 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, tracing:
     if settings.cors_origins:
         # Outside of the two above: a preflight has no key, and a script may read the text of a refusal.
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=settings.cors_origins,
             allow_methods=CORS_METHODS,
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_ANSWER_HEADERS,
         )
+        # Once more, for what that one refuses.
+        install_problem_handlers(app, metrics)
     if tracing is not None:
         app.add_middleware(Tracing, tracer=tracing.get_tracer(NAME, version(NAME)))
     app.add_middleware(Access, metrics=metrics, log=settings.access_log)

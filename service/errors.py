@@ -3,6 +3,7 @@
 ServiceError
 |-- BadRequestError           400  not HTTP
 |-- BadParameterError         400  a query parameter or the form is wrong
+|-- CorsRefusedError          400  a page of another site may not
 |-- WrongTaskError            400  the model answers another question
 |-- LoadFailedError           400  what was to be loaded cannot be
 |-- UnauthorizedError         401  no key, or none that the server knows
@@ -60,6 +61,12 @@ class BadParameterError(ServiceError):
     """A query parameter or the form is wrong."""
 
     status, code, title = 400, "bad_parameter", "Bad parameter"
+
+
+class CorsRefusedError(ServiceError):
+    """A page of another site asked for what pages of that site may not."""
+
+    status, code, title = 400, "cors_refused", "Not allowed to a page of another site"
 
 
 class WrongTaskError(ServiceError):

@@ -180,12 +180,25 @@ def test_page_of_a_named_site_may_call(closed: RunningServer) -> None:
         assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
 
 
+def refused_preflights(server: RunningServer) -> float:
+    metrics = httpx.get(f"{server.url}/metrics", headers=bearer(KEY)).text
+    found = re.search(r'clipserve_requests_rejected_total\{reason="cors_refused"\} (\S+)', metrics)
+    return float(found[1]) if found else 0.0
+
+
 @pytest.mark.parametrize(
     ("origin", "wanted"), [("https://evil.example", "authorization"), (ORIGIN, "x-unheard-of"), ("null", "range")]
 )
 def test_page_of_another_site_may_not(closed: RunningServer, origin: str, wanted: str) -> None:
+    before = refused_preflights(closed)
     answer = preflight(closed, origin, wanted)
-    assert answer.status_code == 400
+    problem = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert problem["code"] == "cors_refused"
+    assert origin in problem["detail"]
+    assert wanted in problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert refused_preflights(closed) == before + 1
     assert answer.headers.get("access-control-allow-origin") in (None, ORIGIN if origin == ORIGIN else None)
 
 
