@@ -32,6 +32,8 @@ from service.settings import Settings
 # What makes a CPU fast at this work, by the kernel's names.
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "bf16", "i8mm")
 _PREFIX = "CLIPSERVE_"
+# Of the column of names, if they are no longer: "uniformer_light_tiny_shapes/1" fits.
+_NAME_WIDTH = 30
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Report:
 
     def say(self, name: str, text: str) -> None:
         """Add a finding."""
-        self.lines.append(f"  {name:<24}{text}")
+        self.lines.append(f"  {name:<{_NAME_WIDTH}}  {text}")
 
     def complain(self, name: str, text: str) -> None:
         """Add a finding that is a problem."""

@@ -27,6 +27,7 @@ def test_sound_installation_has_nothing_to_mend() -> None:
     assert finding(run, "decoders").split(", ") == [name for name in ALLOWED_CODECS if name in av.codecs_available]
     assert finding(run, "uniformer_tiny_shapes") == "versions 1; served: latest"
     assert "fp32 loads" in finding(run, "uniformer_tiny_shapes/1")
+    assert finding(run, "uniformer_light_tiny_shapes") == "versions 1; served: latest"
     assert finding(run, "tried on a GPU").startswith("nothing")
     assert "pip install 'clipserve[gpu]'" in finding(run, "cuda")
 
@@ -61,6 +62,12 @@ def test_empty_repository_is_a_problem(tmp_path: Path) -> None:
     run = doctor("--repository", str(tmp_path))
     assert run.returncode == 1
     assert "clipserve export NAME" in finding(run, "models")
+
+
+def test_long_name_does_not_run_into_what_is_said_of_it(tmp_path: Path) -> None:
+    name = "network_of_somebody_with_a_name_of_more_than_thirty_characters"
+    shutil.copytree(ROOT / "model_repository/uniformer_tiny_shapes/1", tmp_path / name / "1")
+    assert f"  {name}  versions 1; served: latest\n" in doctor("--repository", str(tmp_path)).stdout
 
 
 def test_model_that_was_tampered_with_or_lacks_the_precision_is_named(tmp_path: Path) -> None:
