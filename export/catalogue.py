@@ -8,7 +8,7 @@ from pathlib import Path
 from models import list_models, load_labels, model_entry
 from models.figures import load_figures
 from models.registry import ModelEntry
-from service.manifest import MANIFEST_FILE
+from service.manifest import MANIFEST_FILE, parse_version
 
 HEADER = ("name", "family", "task", "input", "params M", "GMACs", "published", "artefact")
 
@@ -54,8 +54,9 @@ def _accuracy(entry: ModelEntry) -> str:
 
 
 def _versions(name: str, repository: Path) -> list[str]:
-    folders = [manifest.parent.name for manifest in (repository / name).glob(f"*/{MANIFEST_FILE}")]
-    return sorted((folder for folder in folders if folder.isdigit()), key=int)
+    manifests = (repository / name).glob(f"*/{MANIFEST_FILE}")
+    numbers = (parse_version(manifest.parent.name) for manifest in manifests)
+    return [str(number) for number in sorted(filter(None, numbers))]
 
 
 def model_description(name: str, repository: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export.artefact import Order
 from export.manifests import tool_versions
-from service.manifest import MANIFEST_FILE, Artefact, ManifestError, read_artefact
+from service.manifest import MANIFEST_FILE, Artefact, ManifestError, parse_version, read_artefact
 
 
 def finished(order: Order, repository: Path) -> Artefact | None:
@@ -14,12 +14,12 @@ def finished(order: Order, repository: Path) -> Artefact | None:
 
     The same: from the same checkpoint and clips, with the same precisions, largest batch and tools.
     """
-    versions = [path.parent for path in (repository / order.name).glob(f"*/{MANIFEST_FILE}")]
-    newest = max(versions, key=lambda folder: int(folder.name), default=None)
-    if newest is None:
+    home = repository / order.name
+    versions = [number for path in home.glob(f"*/{MANIFEST_FILE}") if (number := parse_version(path.parent.name))]
+    if not versions:
         return None
     try:
-        artefact = read_artefact(newest)
+        artefact = read_artefact(home / str(max(versions)))
     except ManifestError:
         return None
     manifest = artefact.manifest

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from service.manifest import parse_version
+
 PREFIX = ".clipserve-export-"
 
 
@@ -41,7 +43,7 @@ class Staging:
         home = self._repository / name
         # Two exports of one model must not take the same number.
         with _locked(self._root.parent):
-            version = str(max(map(int, _versions(home)), default=0) + 1)
+            version = str(max(_versions(home), default=0) + 1)
             finish(version)
             if home.exists():
                 self.folder.rename(home / version)
@@ -53,8 +55,8 @@ class Staging:
         return home / version
 
 
-def _versions(home: Path) -> list[str]:
-    return [entry.name for entry in home.glob("*") if entry.name.isdigit()]
+def _versions(home: Path) -> list[int]:
+    return [number for entry in home.glob("*") if (number := parse_version(entry.name))]
 
 
 @contextmanager

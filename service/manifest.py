@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from io import BufferedReader
 from pathlib import Path
@@ -25,6 +26,7 @@ LABELS_FILE = "labels.txt"
 PALETTE_FILE = "palette.json"
 # Of a manifest, the labels or a palette; the longest list of classes that is known has a hundredth of it.
 MAX_TEXT_BYTES = 16 << 20
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
 EngineBuilder = Literal["tensorrt", "tensorrt_rtx"]
@@ -34,6 +36,11 @@ Colour = tuple[_Level, _Level, _Level]  # RGB
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def parse_version(text: str) -> int | None:
+    """Return the number of a version; None: a folder that is called so is none."""
+    return int(text) if _VERSION.fullmatch(text) else None
 
 
 class TensorSpec(_Part):

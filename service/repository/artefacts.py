@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from errno import EACCES, ELOOP, ENOENT, ENOTDIR, EPERM
 from pathlib import Path
 
 from service.errors import ManifestError
-from service.manifest import MANIFEST_FILE, MAX_TEXT_BYTES, open_file
+from service.manifest import MANIFEST_FILE, MAX_TEXT_BYTES, open_file, parse_version
 
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 # What is gone while we look, is no folder, links to itself, or is not ours to read (lost+found of a volume) is not an
 # artefact. Any other error may be the file system's, and what is served then stays.
 _NOT_AN_ARTEFACT = frozenset({ENOENT, ENOTDIR, ELOOP, EACCES, EPERM})
@@ -34,11 +32,6 @@ class Found:
 
 
 Versions = dict[int, Found]
-
-
-def parse_version(text: str) -> int | None:
-    """Return the number of a version; None: that is none."""
-    return int(text) if _VERSION.fullmatch(text) else None
 
 
 def find_artefacts(repository: Path) -> dict[str, Versions]:

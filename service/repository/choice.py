@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from service.errors import ManifestError
-from service.repository.artefacts import Versions, parse_version
+from service.manifest import parse_version
+from service.repository.artefacts import Versions
 from service.settings import Settings, VersionChoice
 
 

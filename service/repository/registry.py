@@ -9,9 +9,9 @@ from typing import Any
 
 from service.errors import LoadFailedError, ManifestError, NotReadyError, UnknownModelError, WrongTaskError
 from service.machine import ThreadPlan
-from service.manifest import ClassifierManifest, Manifest, SegmenterManifest
+from service.manifest import ClassifierManifest, Manifest, SegmenterManifest, parse_version
 from service.metrics import Metrics
-from service.repository.artefacts import Versions, find_artefacts, parse_version
+from service.repository.artefacts import Versions, find_artefacts
 from service.repository.choice import check_names, default_model, pinned_versions
 from service.repository.loading import Loader
 from service.repository.served import ManifestT, ServedModel

@@ -1,5 +1,6 @@
 """`clipserve export` of several models: patterns, checkpoints of each, --resume, and what goes wrong on the way."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from export.artefact import SERVED_TASKS, make_order
 from export.errors import ExportError
 from export.resume import finished
 from export.sources import find_checkpoint, matching_models
+from export.staging import staging
 from models import create_model, list_models, model_entry
+from tests.command import clipserve
 
 NAMES = ["uniformer_tiny_shapes", "uniformer_tiny_shapes_fpn"]
 ROOT = Path(__file__).parents[2]
@@ -79,6 +82,22 @@ def test_what_was_made_otherwise_is_made_again(
         make_order(NAMES[1], None, 2),
     ):
         assert finished(order, repository) is None, order
+
+
+def test_folder_whose_name_is_no_number_is_no_version(
+    exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(exported[0], repository)
+    for name in ("1.bak", "abc", "007", "\u00b2"):
+        shutil.copytree(repository / NAMES[0] / "1", repository / NAMES[0] / name)
+    run = export(NAMES[0], "--checkpoint", str(weights), "--out", str(repository), "--resume")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[1].split()[-1] == "kept"
+    told = clipserve("models", NAMES[0], "--repository", str(repository))
+    assert re.search(r"^artefact versions +1$", told.stdout, re.MULTILINE)
+    with staging(repository) as stage:
+        assert stage.put_in_place(NAMES[0], lambda _: None) == repository / NAMES[0] / "2"
 
 
 @pytest.mark.parametrize("damage", ["content", "missing", "tools"])
