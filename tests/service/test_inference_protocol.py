@@ -401,6 +401,12 @@ def test_bad_length_of_the_json_is_refused(server: RunningServer, length: str | 
     error_of(post(server, {"inputs": [clip_tensor()]}, Inference_Header_Content_Length=length), 400)
 
 
+def test_query_parameters_are_refused_by_name(server: RunningServer) -> None:
+    error = error_of(post(server, CLIP, f"{INFER}?clips=2&foo=1", **RAW), 400)
+    assert "clips, foo" in error
+    assert "`parameters`" in error
+
+
 def test_media_are_refused_as_by_classify(server: RunningServer) -> None:
     def ask(*files: bytes) -> httpx.Response:
         body, length = triton.InferenceServerClient.generate_request_body([clip_input(*files)])

@@ -17,6 +17,7 @@ from service.api.v2.call import WantedOutput
 from service.api.v2.contract import Contract
 from service.api.v2.reception import Received, receive_call
 from service.api.v2.tensors import BytesTensor, OutputTensor, Value, infer_response
+from service.errors import BadParameterError
 from service.outputs.classification import top_k
 
 # Included once with and once without a version.
@@ -37,6 +38,7 @@ _REQUEST_BODY: dict[str, Any] = {
 async def infer(request: Request) -> Response:
     """Run a model on encoded files (input `clip`) or on decoded frames (input `frames`)."""
     began = perf_counter()
+    _check_query(request)
     state = server_state(request)
     settings = state.settings
     model = asked_model(request)
@@ -49,6 +51,15 @@ async def infer(request: Request) -> Response:
                 while_connected(request),
             ):
                 return await _answer(state, contract, received, began)
+
+
+def _check_query(request: Request) -> None:
+    """Refuse what the protocol has no place for, before somebody believes that it does anything."""
+    if request.query_params:
+        names = ", ".join(request.query_params)
+        raise BadParameterError(
+            f"query parameters: {names!r:.200}; there are none here, put them into `parameters` of the request's JSON"
+        )
 
 
 async def _answer(state: ServerState, contract: Contract[Any], received: Received, began: float) -> Response:
