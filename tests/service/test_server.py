@@ -319,6 +319,21 @@ def test_head_is_answered_as_get_without_the_body(server: RunningServer, path: s
     assert again.content == whole.content
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/v1/models", {"GET", "HEAD"}),
+        ("POST", "/v2/models", {"GET", "HEAD"}),
+        ("GET", "/v1/classify", {"POST"}),
+        ("HEAD", "/v1/classify", {"POST"}),
+    ],
+)
+def test_what_a_path_takes_is_named(server: RunningServer, method: str, path: str, allowed: set[str]) -> None:
+    answer = httpx.request(method, f"{server.url}{path}")
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == allowed
+
+
 def test_head_is_refused_where_get_is(server: RunningServer) -> None:
     for path, status in (("/v1/classify", 405), ("/v1/models/nothing", 404), ("/v2/models/nothing", 404)):
         answer = httpx.head(f"{server.url}{path}")
