@@ -15,7 +15,13 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from service.context import stage
-from service.errors import BadParameterError, PayloadTooLargeError, QueueFullError, UploadStalledError
+from service.errors import (
+    BadParameterError,
+    PayloadTooLargeError,
+    QueueFullError,
+    UnsupportedMediaError,
+    UploadStalledError,
+)
 from service.media.formats import SNIFF_BYTES, sniff
 from service.rate import ServiceTime, retry_after
 
@@ -99,10 +105,10 @@ async def receive_upload(
         UploadStalledError: No byte has come for `idle_timeout` seconds.
         PayloadTooLargeError: More than `max_bytes`; noticed from the header or on the way, never after the fact.
         QueueFullError: All uploads together would go over what `memory` allows.
-        UnsupportedMediaError: The first bytes are of no accepted format.
+        UnsupportedMediaError: The first bytes are of no accepted format, or the body is compressed.
         BadParameterError: No bytes, a broken form, a form without exactly one file, or a client that stopped sending.
     """
-    check_declared_length(request, max_bytes)
+    check_body_headers(request, max_bytes)
     descriptor = open_upload()
     held = HeldBytes(max_bytes, memory)
     try:
@@ -158,12 +164,18 @@ def check_media(descriptor: int) -> None:
     sniff(head)
 
 
-def check_declared_length(request: Request, max_bytes: int) -> None:
-    """Look at how long the body of `request` says it is.
+def check_body_headers(request: Request, max_bytes: int) -> None:
+    """Look at what the headers of `request` say about its body.
 
     Raises:
+        UnsupportedMediaError: It is compressed.
         PayloadTooLargeError: Longer than `max_bytes`.
     """
+    encoding = ", ".join(request.headers.getlist("content-encoding"))
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedMediaError(
+            f"the body is compressed (Content-Encoding: {encoding:.40}): send it as it is, media are compressed already"
+        )
     declared = request.headers.get("content-length", "0")
     # A form's own boundaries and headers come on top; the parts are capped as they arrive.
     if declared.isdecimal() and int(declared) > max_bytes + _form_allowance(request):

@@ -1,6 +1,7 @@
 """A real server, real clips: what a client sees."""
 
 import asyncio
+import gzip
 import io
 import json
 import os
@@ -233,6 +234,19 @@ def test_bad_upload_is_refused_at_once_and_the_next_good_one_works(
 def test_broken_form_is_a_bad_parameter(server: RunningServer, content_type: str, body: bytes, words: str) -> None:
     answer = httpx.post(f"{server.url}/v1/classify", content=body, headers={"Content-Type": content_type})
     assert words in assert_problem(answer, 400, "bad_parameter")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br, GZIP"])
+def test_compressed_body_is_refused_by_its_name(server: RunningServer, encoding: str) -> None:
+    for path in ("/v1/classify", "/v1/segment", "/v2/models/uniformer_tiny_shapes/infer"):
+        answer = httpx.post(f"{server.url}{path}", content=gzip.compress(MP4), headers={"Content-Encoding": encoding})
+        assert answer.status_code == 415
+        assert f"compressed (Content-Encoding: {encoding})" in answer.text
+
+
+def test_body_that_says_it_is_not_compressed_is_taken(server: RunningServer) -> None:
+    answer = httpx.post(f"{server.url}/v1/classify", content=MP4, headers={"Content-Encoding": "Identity"}, timeout=60)
+    assert answer.status_code == 200
 
 
 def test_two_hundred_concurrent_requests_all_get_the_right_answer(server: RunningServer) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
-from service.api.upload import HeldBytes, UploadMemory, check_declared_length, receive_body
+from service.api.upload import HeldBytes, UploadMemory, check_body_headers, receive_body
 from service.api.v2.call import Call, call_of, raw_call
 from service.api.v2.contract import CLIP, Contract
 from service.api.v2.schema import parse_request
@@ -27,7 +27,7 @@ from service.api.v2.sinks import (
 )
 from service.api.v2.tensors import HEADER_LENGTH
 from service.context import stage
-from service.errors import BadParameterError, PayloadTooLargeError, UnsupportedMediaError
+from service.errors import BadParameterError, PayloadTooLargeError
 from service.settings import Settings
 
 _MAX_DIGITS = 19
@@ -59,9 +59,7 @@ async def receive_call(
         QueueFullError: All uploads together would go over what `memory` allows.
         UnsupportedMediaError: A file is of no accepted format, or the body is compressed.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaError("the body is compressed: send it as it is, media are compressed already")
-    check_declared_length(request, settings.max_body_bytes)
+    check_body_headers(request, settings.max_body_bytes)
     json_length = _json_length(request, settings.max_json_bytes)
     held = HeldBytes(settings.max_body_bytes, memory)
     clips = Clips()

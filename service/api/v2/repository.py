@@ -8,7 +8,7 @@ from pydantic import BaseModel, StrictBool
 from service.api.admin import require_admin
 from service.api.deadline import deadline
 from service.api.state import ServerState, server_state
-from service.api.upload import check_declared_length, receive_body
+from service.api.upload import check_body_headers, receive_body
 from service.api.v2.schema import ModelT, NoParameters, Parameters, UnloadParameters, checked, parse_json
 from service.errors import PayloadTooLargeError, UnsupportedError
 
@@ -90,7 +90,7 @@ async def _receive(request: Request, kind: type[ModelT]) -> ModelT:
         content.extend(chunk)
 
     settings = server_state(request).settings
-    check_declared_length(request, _MAX_REQUEST_BYTES)
+    check_body_headers(request, _MAX_REQUEST_BYTES)
     async with deadline(settings.request_timeout):
         await receive_body(request, write, settings.upload_idle_timeout)
     return checked(kind, parse_json(content or b"{}"), "the request")
