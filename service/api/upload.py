@@ -26,7 +26,7 @@ from service.media.formats import SNIFF_BYTES, sniff
 from service.rate import ServiceTime, retry_after
 
 FILE_FIELD = b"file"
-# Bytes that the boundaries, headers and other fields of a form may add to the file.
+# Bytes that the boundaries and headers of a form, and what is around them, may add to the file.
 FORM_ALLOWANCE = 65536
 
 
@@ -106,7 +106,7 @@ async def receive_upload(
         PayloadTooLargeError: More than `max_bytes`; noticed from the header or on the way, never after the fact.
         QueueFullError: All uploads together would go over what `memory` allows.
         UnsupportedMediaError: The first bytes are of no accepted format, or the body is compressed.
-        BadParameterError: No bytes, a broken form, a form without exactly one file, or a client that stopped sending.
+        BadParameterError: No bytes, a broken form, a form of anything but one file, or a client that stopped sending.
     """
     check_body_headers(request, max_bytes)
     descriptor = open_upload()
@@ -219,9 +219,9 @@ class _RawSink:
 
 
 class _FormSink:
-    """Parses a multipart form as it comes and writes its `file` part; every other part is skipped unread.
+    """Parses a multipart form as it comes and writes its one part, `file`.
 
-    The others are few and small: parsing a body of nothing but tiny parts would keep the event loop busy for a minute.
+    What else may be in a form is little: parsing countless bytes beside the file would keep the event loop busy.
     """
 
     def __init__(self, boundary: bytes, target: _RawSink, held: HeldBytes) -> None:
@@ -230,9 +230,9 @@ class _FormSink:
         self._size = 0
         self._header_name = b""
         self._header_value = b""
-        self._takes_part = False
+        self._part_name: bytes | None = None
         self._files = 0
-        self._ended = False
+        self._begun = self._ended = False
         self._parser = python_multipart.MultipartParser(
             boundary,
             {
@@ -240,6 +240,7 @@ class _FormSink:
                 "on_header_field": self._header_field,
                 "on_header_value": self._header_value_part,
                 "on_header_end": self._header_end,
+                "on_headers_finished": self._check_part,
                 "on_part_data": self._part_data,
                 "on_end": self._end,
             },
@@ -250,7 +251,11 @@ class _FormSink:
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise BadParameterError(f"the multipart form is broken: {error}") from error
+            # A text before the first boundary, which RFC 2046 allows and nobody sends, the parser does not take.
+            first = (
+                "" if self._begun else "; it must begin with the boundary of its Content-Type, and nothing before it"
+            )
+            raise BadParameterError(f"the multipart form is broken: {error}{first}") from error
         if self._size - self._held.size > FORM_ALLOWANCE:
             raise PayloadTooLargeError(
                 f"the form has more than {FORM_ALLOWANCE} bytes beside its `file`, which is the limit: "
@@ -260,11 +265,12 @@ class _FormSink:
     def finish(self) -> None:
         if not self._ended:
             raise BadParameterError("the multipart form ends without its last boundary")
-        if self._files != 1:
-            raise BadParameterError(f"the form has {self._files} parts called `file`; send exactly one")
+        if not self._files:
+            raise BadParameterError("the form has no part `file`: send exactly one")
 
     def _begin_part(self) -> None:
-        self._takes_part = False
+        self._begun = True
+        self._part_name = None
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -275,13 +281,21 @@ class _FormSink:
     def _header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
             _, parameters = parse_options_header(self._header_value)
-            self._takes_part = parameters.get(b"name") == FILE_FIELD
-            self._files += self._takes_part
+            self._part_name = parameters.get(b"name")
         self._header_name = self._header_value = b""
 
+    def _check_part(self) -> None:
+        if self._part_name != FILE_FIELD:
+            name = "without a name" if self._part_name is None else f"{self._part_name.decode(errors='replace')!r:.80}"
+            raise BadParameterError(
+                f"the form has a part {name}, and takes `file` alone: options go into the query (?top_k=1)"
+            )
+        self._files += 1
+        if self._files > 1:
+            raise BadParameterError("the form has more than one part `file`: send exactly one")
+
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._takes_part:
-            self._target.write(data[start:end])
+        self._target.write(data[start:end])
 
     def _end(self) -> None:
         self._ended = True

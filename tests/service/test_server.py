@@ -60,13 +60,13 @@ def without_timing(answer: httpx.Response) -> dict[str, Any]:
 def test_multipart_and_raw_body_give_the_same_answer(server: RunningServer) -> None:
     raw = classify(server, MP4)
     form = httpx.post(f"{server.url}/v1/classify", files={"file": ("../../etc/passwd\0.m3u8", MP4)}, timeout=60)
-    other_fields = httpx.post(
+    typed = httpx.post(
         f"{server.url}/v1/models/uniformer_tiny_shapes/classify",
-        files={"note": (None, b"hello"), "file": ("clip.mp4", MP4, "video/mp4")},
+        files={"file": ("clip.mp4", MP4, "video/mp4")},
         timeout=60,
     )
-    assert raw.status_code == form.status_code == other_fields.status_code == 200
-    assert without_timing(raw) == without_timing(form) == without_timing(other_fields)
+    assert raw.status_code == form.status_code == typed.status_code == 200
+    assert without_timing(raw) == without_timing(form) == without_timing(typed)
 
 
 def test_answer_has_every_field(server: RunningServer) -> None:
@@ -226,14 +226,36 @@ def test_bad_upload_is_refused_at_once_and_the_next_good_one_works(
         (
             "multipart/form-data; boundary=b",
             b'--b\r\nContent-Disposition: form-data; name="clip"\r\n\r\nabc\r\n--b--\r\n',
-            "0 parts called `file`",
+            "a part 'clip', and takes `file` alone",
+        ),
+        ("multipart/form-data; boundary=b", b"--b\r\nX-Header: x\r\n\r\nabc\r\n--b--\r\n", "a part without a name"),
+        ("multipart/form-data; boundary=b", b"--b--\r\n", "no part `file`"),
+        (
+            "multipart/form-data; boundary=b",
+            b"A preamble.\r\n--b\r\nContent-Disposition: form-data; name=file\r\n\r\nabc\r\n--b--\r\n",
+            "must begin with the boundary",
         ),
     ],
-    ids=["no boundary", "long boundary", "nonsense", "no end", "other name"],
+    ids=["no boundary", "long boundary", "nonsense", "no end", "other name", "no name", "empty", "preamble"],
 )
 def test_broken_form_is_a_bad_parameter(server: RunningServer, content_type: str, body: bytes, words: str) -> None:
     answer = httpx.post(f"{server.url}/v1/classify", content=body, headers={"Content-Type": content_type})
     assert words in assert_problem(answer, 400, "bad_parameter")
+
+
+@pytest.mark.parametrize("first", ["file", "top_k"])
+def test_field_beside_the_file_is_refused(server: RunningServer, first: str) -> None:
+    # As `curl -F file=@clip.mp4 -F top_k=1` sends it.
+    parts = [("file", ("clip.mp4", MP4)), ("top_k", (None, b"1"))]
+    answer = httpx.post(f"{server.url}/v1/classify", files=sorted(parts, reverse=first == "top_k"), timeout=60)
+    detail = assert_problem(answer, 400, "bad_parameter")
+    assert "'top_k'" in detail
+    assert "options go into the query (?top_k=1)" in detail
+
+
+def test_second_file_of_a_form_is_refused(server: RunningServer) -> None:
+    answer = httpx.post(f"{server.url}/v1/classify", files=[("file", MP4), ("file", MP4)], timeout=60)
+    assert "more than one part `file`" in assert_problem(answer, 400, "bad_parameter")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br, GZIP"])
@@ -369,11 +391,11 @@ def test_body_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> Non
             assert connection.recv(4096).startswith(b"HTTP/1.1 413")
 
 
-@pytest.mark.parametrize("part", [b"x" * 100_000, b"\r\n--b\r\n\r\n" * 10_000], ids=["large", "many"])
-def test_form_is_capped_beside_its_file(server: RunningServer, part: bytes) -> None:
-    head = b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\n'
+@pytest.mark.parametrize(("before", "after"), [(b"\r\n" * 50_000, b""), (b"", b"x" * 100_000)], ids=["before", "after"])
+def test_form_is_capped_beside_its_file(server: RunningServer, before: bytes, after: bytes) -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc\r\n--b--\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    answer = httpx.post(f"{server.url}/v1/classify", content=head + part + b"\r\n--b--\r\n", headers=headers)
+    answer = httpx.post(f"{server.url}/v1/classify", content=before + form + after, headers=headers)
     assert "65536 bytes" in assert_problem(answer, 413, "payload_too_large")
 
 
