@@ -28,7 +28,7 @@ def noise_picture(height: int, width: int) -> bytes:
 def measure(repository: str, name: str, size: tuple[int, int]) -> tuple[float, float]:
     """Return the seconds of a request and the peak of the server's resident memory, megabytes, in a new server."""
     content = noise_picture(*size)
-    with local_server(repository=repository, request_timeout=3600) as server:
+    with local_server(repository=repository, request_timeout=3600, max_windows=100_000) as server:
         began = time.perf_counter()
         query = {"short_side": min(size)}
         answer = httpx.post(f"{server.url}/v1/models/{name}/segment", content=content, params=query, timeout=3600)
