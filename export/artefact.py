@@ -148,7 +148,7 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
             (stage.folder / PALETTE_FILE).write_text(palette, encoding="utf-8")
 
         def write_manifest(version: str) -> None:
-            manifest = make_manifest(name, version, order.sources, stage.folder, written)
+            manifest = make_manifest(name, version, order.sources, stage.folder, written, writer.parity)
             text = manifest.model_dump_json(indent=2) + "\n"
             (stage.folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 

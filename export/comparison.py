@@ -102,6 +102,7 @@ def main() -> None:
             _compare(run, case, worst)
     figures = {
         "max_abs_difference": worst.absolute,
+        "first_view_error": worst.relative[0],
         "relative_error": worst.relative_error(),
         "top1_agreement": float(np.mean(worst.agreements)),
         "accuracy": float(np.mean(worst.right)) if worst.right else None,

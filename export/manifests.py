@@ -87,7 +87,12 @@ def model_file_name(precision: PrecisionName) -> str:
 
 
 def make_manifest(
-    name: str, version_name: str, sources: Sources, folder: Path, precisions: dict[PrecisionName, Precision]
+    name: str,
+    version_name: str,
+    sources: Sources,
+    folder: Path,
+    precisions: dict[PrecisionName, Precision],
+    parity: tuple[float, ...],
 ) -> Manifest:
     """Return the manifest of the files in `folder`.
 
@@ -97,6 +102,7 @@ def make_manifest(
         sources: What they were made from.
         folder: Where models, labels and palette lie.
         precisions: The model files, and what they differ by from torch; fp32 is among them.
+        parity: What torch says of the parity view.
     """
     weights = model_entry(name).weights
     common: dict[str, Any] = {
@@ -107,6 +113,7 @@ def make_manifest(
         "num_classes": len(load_labels(weights.labels)),
         "labels": LABELS_FILE,
         **sources.facts,
+        "parity": parity,
         "licence": weights.licence,
         "opset": OPSET,
         "max_batch_size": max(precisions["fp32"].verification.batch_sizes),

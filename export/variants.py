@@ -19,6 +19,7 @@ from export.rewrites import RuntimeName
 from export.verification import LIMITS, measure_on_clips, torch_cases, verify
 from models import Network
 from service.manifest import EngineBuilder, Precision, PrecisionName
+from service.parity import class_logits
 
 _DTYPES: dict[PrecisionName, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -57,6 +58,11 @@ class PrecisionWriter:
         report("asking torch")
         self._cases = torch_cases(name, served)
         self._clip_cases = [] if clips is None else clips.cases(served)
+
+    @property
+    def parity(self) -> tuple[float, ...]:
+        """What torch says of the parity view, a number a class."""
+        return tuple(class_logits(self._cases[0].outputs["logits"][0]).tolist())
 
     def write(self, precision: PrecisionName, folder: Path) -> Precision:
         """Write and verify the file of a precision in `folder`; its graph suits the runtime that it is verified by.

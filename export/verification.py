@@ -23,6 +23,8 @@ from export.progress import run_module, tracked
 from export.rewrites import RuntimeName
 from models import model_entry
 from service.manifest import ClipFigures, PrecisionName, Verification
+from service.parity import LIMITS as PARITY_LIMITS
+from service.parity import parity_view
 
 _VIEWS, _VIEWS_FOR_MASKS = 8, 2
 
@@ -110,10 +112,11 @@ def torch_outputs(
 
 
 def torch_cases(name: str, served: ServedNetwork) -> list[Case]:
-    """Return what the files of model `name` are held to."""
+    """Return what the files of model `name` are held to; the first view of the first case is the parity view."""
     shapes = verification_shapes(name)
     count = _VIEWS if len(shapes) == 1 else _VIEWS_FOR_MASKS
-    inputs = (verification_inputs(shape, count) for shape in shapes)
+    inputs = [verification_inputs(shape, count) for shape in shapes]
+    inputs[0][0] = parity_view(shapes[0])
     return [Case(views, torch_outputs(served, views)) for views in inputs]
 
 
@@ -135,6 +138,11 @@ def verify(model_file: Path, precision: PrecisionName, cases: list[Case], max_ba
     )
     if precision != "int8":
         _hold(model_file, result, LIMITS[precision], has_classes=any("mask" in case.outputs for case in cases))
+    if not figures["first_view_error"] < PARITY_LIMITS[precision]:
+        raise VerificationError(
+            f"{model_file.name} differs from torch on the parity view by a relative {figures['first_view_error']:.2e}; "
+            f"the limit is {PARITY_LIMITS[precision]:g}, and no server would load it"
+        )
     return result
 
 
@@ -145,7 +153,8 @@ def measure_on_clips(model_file: Path, precision: PrecisionName, cases: list[Cas
         VerificationError: The file cannot be run, or differs by more than the limits; with the figures.
     """
     figures = _compare(model_file, precision, cases, (1,))
-    figures.pop("max_abs_difference")
+    for unknown in ("max_abs_difference", "first_view_error"):
+        figures.pop(unknown)
     result = ClipFigures(clips=sum(len(case.views) for case in cases), **figures)
     _hold(model_file, result, LIMITS[precision], has_classes=True)
     return result

@@ -214,6 +214,8 @@ class _Manifest(_Part):
     Attributes:
         clips: SHA-256 over the names and digests of the media files that precisions were calibrated and measured with;
             None: there were none.
+        parity: What torch says of the parity view in float32, a number a class (service/parity.py), which the server
+            compares with what it gets when it loads the model; None: it loads the model without.
     """
 
     schema_version: Literal[1]
@@ -225,6 +227,7 @@ class _Manifest(_Part):
     labels: str
     checkpoint: Checkpoint | None
     clips: str | None = None
+    parity: tuple[float, ...] | None = None
     licence: str
     opset: int
     max_batch_size: int = Field(gt=0)
@@ -234,6 +237,12 @@ class _Manifest(_Part):
 
     def _named_files(self) -> list[str]:
         return [self.labels, *(precision.file for precision in self.precisions.values())]
+
+    @model_validator(mode="after")
+    def _parity_is_of_all_classes(self) -> Self:
+        if self.parity is not None and len(self.parity) != self.num_classes:
+            raise ValueError(f"parity has {len(self.parity)} numbers for {self.num_classes} classes")
+        return self
 
     @model_validator(mode="after")
     def _files_are_listed(self) -> Self:

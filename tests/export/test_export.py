@@ -16,6 +16,7 @@ from export.graph import ServedNetwork, export_onnx, input_shape, served_network
 from export.verification import Case, torch_cases, torch_outputs, verification_inputs, verify
 from models import create_model, load_checkpoint, load_labels
 from service.manifest import Artefact, read_artefact
+from service.parity import parity_view
 
 NAME = "uniformer_tiny_shapes"
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,25 @@ def test_file_computes_what_torch_computes_on_normalised_input(artefact: Artefac
     session = ort.InferenceSession(artefact.model_file("fp32"), providers=["CPUExecutionProvider"])
     (actual,) = session.run(["logits"], {"frames": frames})
     assert np.linalg.norm(actual - expected) / np.linalg.norm(expected - expected.mean()) < 1e-4
+
+
+def test_manifest_carries_what_torch_says_of_the_parity_view(artefact: Artefact, checkpoint: Path) -> None:
+    # By the formula in service/parity.py's words: slope of columns, rows, channels and time, and five high bits of
+    # a multiple of 2654435761 as grain.
+    view, (frames, height, width, channels) = parity_view(input_shape(NAME)), input_shape(NAME)
+    for place in ((0, 0, 0, 0), (0, 0, 0, 1), (3, 50, 95, 2), (7, 95, 0, 1)):
+        time, row, column, channel = place
+        number = ((time * height + row) * width + column) * channels + channel
+        grain = (number * 2654435761 % 2**32) >> 27
+        slope = 40 + 120 * column // width + 60 * row // height + 10 * channel + 3 * time
+        assert view[place] == min(255, slope + grain)
+    assert view.shape == (frames, height, width, channels)
+    network = create_model(NAME)
+    load_checkpoint(network, checkpoint)
+    pixels = torch.from_numpy(view).float().permute(3, 0, 1, 2)[None] / 255
+    with torch.inference_mode():
+        expected = network((pixels - 0.45) / 0.225)[0]
+    assert artefact.manifest.parity == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_another_export_becomes_another_version(artefact: Artefact, checkpoint: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -16,10 +17,12 @@ from threading import Event
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from demo.shapes import LABELS
 from tests.classifier import SIDE, write_classifier, write_manifest
 from tests.command import clipserve
 from tests.keys import bearer, entry, setting
@@ -242,6 +245,26 @@ def test_start_takes_the_newest_version_that_is_sound(tmp_path: Path) -> None:
     nothing = failed_start(tmp_path / "models")
     assert "m/1" in nothing
     assert "m/2" in nothing
+
+
+def test_file_that_computes_something_else_than_torch_is_not_served(tmp_path: Path) -> None:
+    name = "uniformer_tiny_shapes"
+    first = tmp_path / "models" / name / "1"
+    shutil.copytree(ROOT / "model_repository" / name / "1", first)
+    second = shutil.copytree(first, first.parent / "2")
+    model = onnx.load(second / "model.onnx")
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith("head.bias"))
+    # As wrong as a half of one logit, which no class may ever notice.
+    values = onnx.numpy_helper.to_array(bias) + np.eye(len(LABELS), dtype=np.float32)[0] / 2
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    onnx.save(model, second / "model.onnx")
+    manifest = json.loads((second / "manifest.json").read_text())
+    manifest["version"] = "2"
+    manifest["files"]["model.onnx"] = hashlib.sha256((second / "model.onnx").read_bytes()).hexdigest()
+    (second / "manifest.json").write_text(json.dumps(manifest))
+    with served(tmp_path) as server:
+        assert classify(server)[0] == "1"
+        assert "is not the network that was exported: its logits differ from torch's" in reason(server, name, "2")
 
 
 @pytest.mark.parametrize(
