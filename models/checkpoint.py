@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import pickle
+import re
 from pathlib import Path
 
 import torch
@@ -16,6 +16,10 @@ from models.registry import Network, fitting_models, model_entry
 # Where training programs put the state dict, in the order of trust: mmsegmentation and timm, PySlowFast, DeiT style.
 WRAPPER_KEYS = ("state_dict", "model_state", "model", "state_dict_ema")
 DATA_PARALLEL_PREFIX = "module."
+# How files of torch.save begin: a zip archive today, a pickle before torch 1.6.
+_TORCH_SAVE = (b"PK\x03\x04", b"\x80")
+# How torch names what it does not load.
+_UNSAFE = re.compile(r"GLOBAL (\S+)")
 
 
 class CheckpointError(Exception):
@@ -41,17 +45,36 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    return _unwrap(_load_pickle(path), path)
+
+
+def _load_pickle(path: Path) -> object:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors, or is damaged, and is not loaded: a pickle can run any code. "
-            f"Take the state dict out of it in a place you trust and save that alone. ({error})"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable torch checkpoint: {error}") from error
-    return _unwrap(content, path)
+        with path.open("rb") as file:
+            is_of_torch = file.read(4).startswith(_TORCH_SAVE)
+        if is_of_torch:
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        # The unpickler raises whatever a damaged file leads it to. torch's words stay out, in a traceback too: they
+        # propose to load the file with everything that it would run.
+        raise CheckpointError(f"{path} {_refusal(str(error))}") from None
+    raise CheckpointError(
+        f"{path} is no checkpoint: files of torch.save (.pth, .pyth, .pt) are taken, and .safetensors under that name"
+    )
+
+
+def _refusal(words: str) -> str:
+    """Return what is wrong with a file of torch.save, by torch's words."""
+    unsafe = _UNSAFE.search(words)
+    if unsafe is None:
+        return "is damaged, or holds something else than tensors in plain containers"
+    return (
+        f"holds more than tensors ({unsafe[1]}) and is not loaded: a pickle can run any code. "
+        "Take the state dict out of it in a place you trust and save that alone"
+    )
 
 
 def _unwrap(content: object, path: Path) -> dict[str, Tensor]:

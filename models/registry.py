@@ -92,7 +92,7 @@ def model_entry(name: str) -> ModelEntry:
     """
     if name not in _ENTRIES:
         close = get_close_matches(name, _ENTRIES, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "list_models() names them all."
+        hint = f"did you mean {' or '.join(close)}?" if close else "`clipserve models` lists them all"
         raise ValueError(f"unknown model {name!r}; {hint}")
     return _ENTRIES[name]
 

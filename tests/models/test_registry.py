@@ -24,6 +24,11 @@ def test_unknown_name_proposes_close_ones() -> None:
         create_model("uniformer_s_16x4_k40")
 
 
+def test_unknown_name_like_no_other_is_told_where_all_are() -> None:
+    with pytest.raises(ValueError, match=r"^unknown model 'nope'; `clipserve models` lists them all$"):
+        create_model("nope")
+
+
 def test_unknown_override_lists_the_known_ones() -> None:
     with pytest.raises(TypeError, match=r"no setting dept; it takes .*depths"):
         create_model("uniformer_tiny_shapes", dept=(1, 1, 1, 1))
