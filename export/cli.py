@@ -128,10 +128,9 @@ class ModelsCommand:
 
 
 def _batch_size(text: str) -> int:
-    size = int(text)
-    if not 1 <= size <= LARGEST_BATCH:
-        raise argparse.ArgumentTypeError(f"{size} must lie between 1 and {LARGEST_BATCH}")
-    return size
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_BATCH:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {LARGEST_BATCH}")
+    return int(text)
 
 
 def _list_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:

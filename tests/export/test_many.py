@@ -144,6 +144,13 @@ def test_checkpoint_is_found_by_name_or_by_its_official_name(tmp_path: Path) -> 
         find_checkpoint("cyclemlp_b1_in1k", tmp_path / official, nowhere, alone=False)
 
 
+@pytest.mark.parametrize("size", ["x", "0", "257", "1.5", ""])
+def test_batch_size_that_is_none_is_refused(size: str) -> None:
+    run = clipserve("export", NAMES[0], "--max-batch-size", size)
+    assert run.returncode == 2
+    assert f"argument --max-batch-size: {size!r} is no whole number from 1 to 256" in run.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
