@@ -18,7 +18,8 @@ from service.repository.served import ServedModel
 
 
 def _number(value: Any) -> Any:
-    return int(value) if isinstance(value, str) else value
+    """Return what is a number in a query as one; the rest is refused with the numbers that there are."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class ViewsQuery(PartQuery):

@@ -76,6 +76,7 @@ class _ViewMaker:
     def _plan(self, index: FrameIndex) -> list[list[int]]:
         """Return the frame numbers of each clip."""
         request = self.request
+        self.source.check_start(request.start)
         first, count = index.between(request.start, request.end)
         clips = request.views.clips
         return [

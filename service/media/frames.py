@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from service.errors import UndecodableMediaError
+from service.errors import BadParameterError, UndecodableMediaError
 from service.media import orientation
 from service.media.bitstreams.mpeg import ORDERED_BY_TYPE, presentation_order
 from service.media.bitstreams.pictures import CodedPicture, UnknownOrderError, UnknownStructureError
@@ -143,6 +143,15 @@ class FrameSource:
         self._planner = planner
         self._count_is_sure = count_is_sure
         self._corrected = False
+
+    def check_start(self, seconds: float | None) -> None:
+        """Go on unless a later part is asked for of what shows at 0 s alone.
+
+        Raises:
+            BadParameterError: The upload is a picture.
+        """
+        if seconds and self.format.kind == "image":
+            raise BadParameterError(f"start={seconds:g}: the upload is a picture, which shows at 0 s; leave it out")
 
     def frames(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Yield the frames with the numbers `wanted` and their numbers, in ascending order; at least one is wanted.

@@ -72,6 +72,7 @@ class _PictureMaker:
 
     def run(self) -> PictureResult:
         request, index = self.request, self.source.index
+        self.source.check_start(request.start)
         numbers = [0] if self.source.format.kind == "image" else self._numbers(index)
         media: MediaInfo | None = None
         for position, (number, frame) in enumerate(self.source.frames(numbers)):
@@ -111,12 +112,13 @@ class _PictureMaker:
     def _arrays(
         self, count: int, size: tuple[int, int], original_size: tuple[int, int]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        aligned = aligned_size(size)
+        aligned, asked = aligned_size(size), self.request.short_side
+        cure = "send smaller ones, or ask for fewer" if asked is None else f"ask for a short_side below {asked}"
         for what, (height, width) in (("", original_size), (" as the model sees them", aligned)):
             if count * height * width > self.request.max_total_pixels:
                 raise MediaLimitError(
                     f"{count} pictures of {width}x{height}{what} are {count * height * width} pixels; the limit is "
-                    f"{self.request.max_total_pixels}: send smaller ones, or ask for fewer"
+                    f"{self.request.max_total_pixels}: {cure}"
                 )
         pictures = self.allocate((count, *aligned, 3))
         return pictures, self.allocate_originals((count, *original_size, 3)) if self.request.originals else None

@@ -309,7 +309,17 @@ def test_large_pictures_are_looked_at_closely_through_windows(server: RunningSer
 def test_pictures_that_are_too_many_pixels_are_refused(server: RunningServer) -> None:
     answer = post(server, saved(coloured(quarters(100, 100))), short_side=20000)
     assert (answer.status_code, answer.json()["code"]) == (422, "media_limit_exceeded")
-    assert "the limit is 160000000" in answer.json()["detail"]
+    assert "the limit is 160000000: ask for a short_side below 20000" in answer.json()["detail"]
+
+
+def test_picture_shows_at_the_beginning_and_never_after_it(server: RunningServer) -> None:
+    picture = saved(coloured(quarters(100, 100)))
+    for path in ("segment", "classify"):
+        for query in ({"end": 1.5}, {"start": 0, "end": 1}):
+            assert httpx.post(f"{server.url}/v1/{path}", content=picture, params=query).status_code == 200
+        answer = httpx.post(f"{server.url}/v1/{path}", content=picture, params={"start": 5})
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_parameter")
+        assert answer.json()["detail"].startswith("start=5: the upload is a picture, which shows at 0 s")
 
 
 def test_show_frames_is_a_sheet_of_what_the_network_sees_of_a_video(server: RunningServer) -> None:

@@ -156,6 +156,7 @@ def test_views_and_part_of_the_video_can_be_chosen(server: RunningServer) -> Non
         ({"top_k": 0}, "top_k"),
         ({"top_k": "many"}, "many"),
         ({"crops": 2}, "1 or 3"),
+        ({"crops": "abc"}, "crops: Input should be 1 or 3 (got 'abc')"),
         ({"clips": 1000}, "1000 clips x 1 crops are 1000 views; the limit is 30"),
         ({"start": 2, "end": 1}, "end=1.0 must lie after start=2.0"),
         ({"start": 999}, "select no frame"),
