@@ -22,6 +22,7 @@ from math import prod
 import av.subtitles.stream  # noqa: F401  (PyAV would import it when it meets the first subtitles)
 import cv2
 import numpy as np
+import PIL.ImageFile  # noqa: F401  (Pillow would import it when the first picture that it has resized leaves it)
 from numpy.typing import NDArray
 
 from service.errors import MediaLimitError, ServiceError, UndecodableMediaError

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from service.errors import (
     UnsupportedMediaError,
     WorkerLostError,
 )
+from service.manifest import Preprocessing
 from service.media.pool import DecodePool
 from service.media.types import DecodeResult
 from service.media.worker_process import Decoded
@@ -55,6 +57,20 @@ async def decode_in(running: DecodePool, content: bytes, request: object = None)
     with memory_file(content) as upload:
         worker = await running.acquire()
         return await running.decode(worker, upload, request or decode_request(), DecodeResult)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("interpolation", get_args(Preprocessing.model_fields["interpolation"].annotation))
+def test_every_way_of_resizing_works_within_the_sandbox(interpolation: str) -> None:
+    # Anything that a library imports late fails there.
+    async def scenario() -> None:
+        request = decode_request(interpolation=interpolation, resize=80, crop=(72, 72))
+        async with pool() as running:
+            decoded = await decode_in(running, CLIP, request)
+        result, pixels = decode(CLIP, request)
+        assert decoded.result == result
+        assert np.array_equal(decoded.arrays[0], pixels)
+
+    asyncio.run(scenario())
 
 
 def test_pixels_cross_the_process_border_unchanged() -> None:
