@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
@@ -11,10 +12,13 @@ from typing import Protocol
 from service.configuration import ConfigurationError
 from service.doctor import DoctorCommand
 from service.key_command import KeyCommand
+from service.listening import ListenError, bind
 from service.logs import configure_logging
 from service.options import add_setting_options, chosen_configuration
 from service.server import run_server
 from service.supervisor import supervise
+
+logger = logging.getLogger(__name__)
 
 COMMAND_GROUP = "clipserve.commands"
 
@@ -55,7 +59,14 @@ class ServeCommand:
                 print(f"clipserve: {problem}", file=sys.stderr)
             return 2
         configure_logging(settings.log_format)
-        return supervise(settings) if settings.processes > 1 else run_server(settings)
+        try:
+            listeners = bind(settings.host, settings.port)
+        except ListenError as error:
+            logger.critical("%s", error)
+            return 1
+        for listener in listeners:
+            logger.info("will listen on %s port %d", *listener.getsockname()[:2])
+        return supervise(settings, listeners) if settings.processes > 1 else run_server(settings, listeners)
 
 
 def _commands() -> dict[str, Command]:

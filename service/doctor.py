@@ -16,6 +16,7 @@ import av
 
 from service.configuration import CONFIG_VARIABLE, Configuration, ConfigurationError, shown
 from service.errors import InternalError, ManifestError, RuntimeLoadError
+from service.listening import ListenError, bind
 from service.machine import available_cores, cpu_flags, cpu_model, cpu_quota, plan_threads
 from service.manifest import read_artefact
 from service.media.formats import ALL_FORMATS, ALLOWED_CODECS
@@ -94,6 +95,7 @@ def _examine(arguments: argparse.Namespace) -> Report:
         return report
     settings = configuration.settings
     _examine_machine(report, settings)
+    _examine_address(report, settings)
     _examine_runtimes(report, settings)
     _examine_decoding(report, settings)
     _examine_models(report, settings)
@@ -109,6 +111,23 @@ def _examine_machine(report: Report, settings: Settings) -> None:
     report.say("instructions", " ".join(name for name in _INSTRUCTIONS if name in cpu_flags()) or "none that help")
     report.say("threads", str(plan_threads(settings.decode_workers, settings.runtime_threads, settings.processes)))
     report.say("NVIDIA driver", driver_version() or "none found")
+
+
+def _examine_address(report: Report, settings: Settings) -> None:
+    report.heading("Address")
+    name = f"{settings.host} port {settings.port}"
+    try:
+        listeners = bind(settings.host, settings.port)
+    except ListenError as error:
+        if error.taken:
+            # No problem: it may well be the server that is examined, which runs already.
+            report.say(name, "taken: a program listens there, and no other can until it ends")
+        else:
+            report.complain(name, str(error))
+        return
+    for listener in listeners:
+        listener.close()
+    report.say(name, "free")
 
 
 def _examine_runtimes(report: Report, settings: Settings) -> None:

@@ -79,14 +79,14 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run_and_leave(server: Server, status: Callable[[], int], sockets: list[socket.socket] | None = None) -> NoReturn:
+def run_and_leave(server: Server, status: Callable[[], int], listeners: list[socket.socket]) -> NoReturn:
     """Run a server to its end and leave the process with that status, even if a library hangs in one of its threads.
 
     Neither the event loop's own end nor the interpreter's would come then: both wait for threads.
     """
 
     async def serve() -> NoReturn:
-        await server.serve(sockets)
+        await server.serve(listeners)
         logging.shutdown()
         os._exit(status())
 
@@ -100,8 +100,8 @@ def _open_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def run_server(settings: Settings) -> NoReturn:
-    """Serve until a signal, and leave the process; with status 1 if the models could not be loaded."""
+def run_server(settings: Settings, listeners: list[socket.socket]) -> NoReturn:
+    """Serve on bound sockets until a signal, and leave the process; with status 1 if the models could not be loaded."""
     failed = False
 
     def stop() -> None:
@@ -110,4 +110,4 @@ def run_server(settings: Settings) -> NoReturn:
         server.should_exit = True
 
     server = Server(create_app(settings, on_failed_start=stop), settings)
-    run_and_leave(server, lambda: int(failed))
+    run_and_leave(server, lambda: int(failed), listeners)

@@ -41,11 +41,11 @@ class SupervisedServer(Server):
 
 
 def main() -> None:
-    """Serve on the bound socket given by file descriptor number, with the settings given as JSON on standard input."""
-    listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    """Serve on the bound sockets given by file descriptor number, with the settings given as JSON on standard input."""
+    control, *listeners = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
     settings = Settings.model_validate_json(sys.stdin.read())
     configure_logging(settings.log_format)
-    run_and_leave(SupervisedServer(settings, control), lambda: 0, [listener])
+    run_and_leave(SupervisedServer(settings, control), lambda: 0, listeners)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Several server processes on one socket: started together, replaced when one dies, drained together.
+"""Several server processes on one port: started together, replaced when one dies, drained together.
 
-The parent binds the port; each process listens once it is ready, so that nobody is sent to one that is still loading.
-Parent and process share a control socket: the process reports on it that it is ready, and takes its closing for the
-death of the parent.
+They share the sockets that the parent was given; each process listens once it is ready, so that nobody is sent to one
+that is still loading. Parent and process share a control socket: the process reports on it that it is ready, and takes
+its closing for the death of the parent.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Supervisor:
 
     Args:
         settings: All settings; every process gets them.
-        listener: Bound socket that the processes will listen on; it is closed when the drain begins.
+        listeners: Bound sockets that the processes will listen on; they are closed when the drain begins.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, listeners: list[socket.socket]) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._starting: set[asyncio.subprocess.Process] = set()
         self._ready: set[asyncio.subprocess.Process] = set()
         self._started = False
@@ -57,7 +57,8 @@ class Supervisor:
         """Pass a signal on: the first begins the drain, the second ends every process at once."""
         self._stopping = True
         # The port is open as long as anybody holds it.
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for process in self._starting:
             process.kill()
         for process in self._ready:
@@ -79,7 +80,7 @@ class Supervisor:
     async def _run_one(self) -> int:
         """Start a process and return its exit status when it has ended."""
         ours, theirs = socket.socketpair()
-        descriptors = (self._listener.fileno(), theirs.fileno())
+        descriptors = [theirs.fileno(), *(listener.fileno() for listener in self._listeners)]
         with ours:
             with theirs, _memory_file(self._settings.model_dump_json()) as settings:
                 process = await asyncio.create_subprocess_exec(
@@ -112,15 +113,9 @@ class Supervisor:
             self._started |= len(self._ready) == self._settings.processes
 
 
-def supervise(settings: Settings) -> int:
-    """Run `settings.processes` server processes until a signal; return the exit status."""
-    try:
-        listener = _bind(settings.host, settings.port)
-    except OSError as error:
-        logger.critical("cannot listen on %s port %d: %s", settings.host, settings.port, error)
-        return 1
-    logger.info("%d processes will listen on %s port %d", settings.processes, *listener.getsockname()[:2])
-    return asyncio.run(Supervisor(settings, listener).run())
+def supervise(settings: Settings, listeners: list[socket.socket]) -> int:
+    """Run `settings.processes` server processes on bound sockets until a signal; return the exit status."""
+    return asyncio.run(Supervisor(settings, listeners).run())
 
 
 def _memory_file(text: str) -> BinaryIO:
@@ -128,11 +123,3 @@ def _memory_file(text: str) -> BinaryIO:
     file.write(text.encode())
     file.seek(0)
     return file
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(address)
-    return listener

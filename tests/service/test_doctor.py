@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import socket
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -56,6 +57,16 @@ def test_setting_that_is_wrong_is_named() -> None:
     run = doctor(CLIPSERVE_PORT="99999")
     assert run.returncode == 1
     assert "99999" in finding(run, "setting")
+
+
+def test_address_is_tried() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert finding(doctor("--port", port), f"127.0.0.1 port {port}").startswith("taken")
+    assert finding(doctor("--port", port), f"127.0.0.1 port {port}") == "free"
+    run = doctor("--host", "nope.invalid")
+    assert run.returncode == 1
+    assert "cannot listen on nope.invalid port 8000" in finding(run, "nope.invalid port 8000")
 
 
 def test_empty_repository_is_a_problem(tmp_path: Path) -> None:

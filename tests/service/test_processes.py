@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +10,8 @@ import httpx
 import pytest
 
 from demo.local_server import free_port
-from tests.server import ROOT, RunningServer, serving
+from tests.command import clipserve
+from tests.server import RunningServer, serving
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
 
@@ -85,12 +84,7 @@ def test_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
         wait_for_exit(pids)
 
 
-@pytest.mark.parametrize("taken", [False, True], ids=["no models", "port taken"])
-def test_failed_start_ends_the_parent_with_a_reason(tmp_path: Path, server: RunningServer, taken: bool) -> None:
-    port = server.url.rsplit(":")[-1] if taken else str(free_port())
-    command = [sys.executable, "-m", "service.cli", "serve", "--processes", "2", "--port", port]
-    if not taken:
-        command += ["--repository", str(tmp_path)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+def test_failed_start_ends_the_parent_with_a_reason(tmp_path: Path) -> None:
+    ended = clipserve("serve", "--processes", "2", "--port", str(free_port()), "--repository", str(tmp_path))
     assert ended.returncode == 1
-    assert ("Address already in use" if taken else "holds no model") in ended.stderr
+    assert "holds no model" in ended.stderr

@@ -1,0 +1,41 @@
+"""Where the server listens, and what it says if it cannot."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from service.listening import bind
+from tests.command import clipserve
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_address_that_cannot_be_listened_on_ends_the_start_with_one_line(processes: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        reasons = {
+            ("127.0.0.1", str(taken.getsockname()[1])): "Address already in use",
+            # No such name can exist (RFC 6761).
+            ("nope.invalid", "8000"): "Name or service not known",
+            # A part of a name has 63 letters at most (RFC 1035).
+            ("x" * 64, "8000"): "label too long",
+        }
+        for (host, port), reason in reasons.items():
+            ended = clipserve("serve", "--processes", processes, "--host", host, "--port", port)
+            (line,) = ended.stderr.splitlines()
+            assert ended.returncode == 1
+            assert f"cannot listen on {host} port {port}: " in line
+            assert reason in line
+
+
+def test_every_address_of_a_name_is_bound_to_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses: list[tuple[Any, ...]] = [("127.0.0.1", 0), ("127.0.0.2", 0), ("127.0.0.1", 0)]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    listeners = bind("twice.example", 0)
+    try:
+        hosts, ports = zip(*(listener.getsockname() for listener in listeners), strict=True)
+    finally:
+        for listener in listeners:
+            listener.close()
+    assert hosts == ("127.0.0.1", "127.0.0.2")
+    assert len(set(ports)) == 1
