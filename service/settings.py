@@ -9,7 +9,16 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.logs import LogFormat
@@ -170,7 +179,9 @@ class Settings(BaseSettings):
     max_json_bytes: int = Field(
         default=16 * MEBIBYTE, gt=0, description="JSON of one inference request or answer under /v2"
     )
-    max_upload_memory_bytes: int = Field(default=2048 * MEBIBYTE, gt=0, description="all uploads held at the same time")
+    max_upload_memory_bytes: int = Field(
+        default=2048 * MEBIBYTE, gt=0, description="all uploads held at the same time; at least max_body_bytes"
+    )
     request_timeout: float = Field(default=60.0, gt=0, description="seconds until a request is given up (504)")
     head_timeout: float = Field(default=10.0, gt=0, description="seconds for the request line and headers to come")
     max_head_bytes: int = Field(default=16384, ge=1024, description="request line and headers together")
@@ -185,7 +196,9 @@ class Settings(BaseSettings):
         default=5.0, ge=0, description="seconds from SIGTERM on that the port stays open, not ready and refusing work"
     )
     drain_timeout: float = Field(
-        default=30.0, ge=0, description="seconds from the signal to stop on that accepted requests get to finish"
+        default=30.0,
+        ge=0,
+        description="seconds from the signal to stop on that accepted requests get to finish; at least drain_delay",
     )
 
     decode_workers: int = Field(
@@ -240,6 +253,22 @@ class Settings(BaseSettings):
         description='other values for single models, as JSON: {"name": {"max_batch_size": 4}}; possible are '
         + ", ".join(ModelSettings.__annotations__),
     )
+
+    @field_validator("max_upload_memory_bytes")
+    @classmethod
+    def _holds_one_upload(cls, value: int, info: ValidationInfo) -> int:
+        largest = info.data.get("max_body_bytes", value)
+        if value < largest:
+            raise ValueError(f"less than max_body_bytes={largest}: an upload of that size could never be held")
+        return value
+
+    @field_validator("drain_timeout")
+    @classmethod
+    def _outlasts_delay(cls, value: float, info: ValidationInfo) -> float:
+        delay = info.data.get("drain_delay", value)
+        if value < delay:
+            raise ValueError(f"less than drain_delay={delay:g}, which is a part of it")
+        return value
 
     def of_model(self, name: str) -> Settings:
         """Return the settings as they are for one model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,6 +99,18 @@ def running(app: FastAPI, settings: Settings) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+@contextmanager
+def begun_upload(server: RunningServer, content: bytes, sent: int) -> Iterator[socket.socket]:
+    """Yield the connection of a classification that has sent so many bytes of its content and was accepted."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        connection.sendall(head.encode() + content[:sent])
+        while "clipserve_requests_in_flight 0.0" in httpx.get(f"{server.url}/metrics").text:
+            pass
+        yield connection
 
 
 def wait_until_ready(server: RunningServer, seconds: float = 120) -> None:

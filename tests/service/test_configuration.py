@@ -53,6 +53,8 @@ def test_option_names_another_file_than_the_environment(tmp_path: Path) -> None:
     [
         ("max_views = 0", ["max_views=0", "greater than 0"]),
         ("drain_timeout = inf", ["drain_timeout=inf", "finite"]),
+        ("max_upload_memory_bytes = 9\nmax_body_bytes = 10", ["max_upload_memory_bytes=9", "max_body_bytes=10"]),
+        ("drain_timeout = 2\ndrain_delay = 2.5", ["drain_timeout=2", "drain_delay=2.5"]),
         ("[models.m]\nrequest_timeout = inf", ["models.m.request_timeout=inf", "finite"]),
         ("max_veiws = 3", ["max_veiws", "did you mean max_views?"]),
         ("_cli_parse_args = true", ["_cli_parse_args", "no setting is called so"]),
@@ -81,6 +83,13 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, complaints:
 def test_file_that_cannot_be_read_is_named(file: str) -> None:
     run = clipserve("serve", CLIPSERVE_CONFIG=file)
     assert (run.returncode, run.stderr) == (2, f"clipserve: file {file}: there is no such file\n")
+
+
+def test_setting_may_contradict_a_default() -> None:
+    run = clipserve("serve", "--max-body-bytes", "3000000000")
+    assert run.returncode == 2
+    assert "default: max_upload_memory_bytes=2147483648" in run.stderr
+    assert "max_body_bytes=3000000000" in run.stderr
 
 
 def test_wrong_value_in_environment_or_option_says_so() -> None:

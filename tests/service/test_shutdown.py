@@ -3,29 +3,15 @@
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server import RunningServer, serving
+from tests.server import RunningServer, begun_upload, serving
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
-
-
-@contextmanager
-def begun_upload(server: RunningServer, sent: int) -> Iterator[socket.socket]:
-    """Yield the connection of a request that has sent so many bytes of the clip and was accepted."""
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
-        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(CLIP)}\r\n\r\n"
-        connection.sendall(head.encode() + CLIP[:sent])
-        while "clipserve_requests_in_flight 0.0" in httpx.get(f"{server.url}/metrics").text:
-            pass
-        yield connection
 
 
 def wait_until_draining(server: RunningServer) -> httpx.Response:
@@ -39,7 +25,7 @@ def whole_answer(connection: socket.socket) -> bytes:
 
 
 def test_draining_server_says_so_refuses_new_work_and_finishes_the_old(tmp_path: Path) -> None:
-    with serving(tmp_path, drain_delay=4) as server, begun_upload(server, sent=100) as accepted:
+    with serving(tmp_path, drain_delay=4) as server, begun_upload(server, CLIP, sent=100) as accepted:
         server.process.send_signal(signal.SIGTERM)
         refusals = [
             wait_until_draining(server),
@@ -60,7 +46,7 @@ def test_draining_server_says_so_refuses_new_work_and_finishes_the_old(tmp_path:
 
 def test_request_that_outlasts_the_drain_gets_a_proper_answer(tmp_path: Path) -> None:
     with serving(tmp_path, drain_timeout=1, upload_idle_timeout=50) as server:
-        with begun_upload(server, sent=100) as accepted:
+        with begun_upload(server, CLIP, sent=100) as accepted:
             server.process.send_signal(signal.SIGTERM)
             answer = whole_answer(accepted)
         assert answer.startswith(b"HTTP/1.1 503")
@@ -81,7 +67,7 @@ def is_running(pid: int) -> bool:
 def test_second_signal_ends_the_server_at_once(tmp_path: Path, second: signal.Signals) -> None:
     with serving(tmp_path, drain_delay=60, drain_timeout=60, upload_idle_timeout=60) as server:
         workers = server.worker_pids()
-        with begun_upload(server, sent=100) as accepted:
+        with begun_upload(server, CLIP, sent=100) as accepted:
             server.process.send_signal(signal.SIGTERM)
             wait_until_draining(server)
             server.process.send_signal(second)
