@@ -24,7 +24,7 @@ from service.media.pool import DecodePool
 from service.options import add_setting_options, chosen_configuration
 from service.repository.artefacts import Found, find_artefacts
 from service.repository.choice import check_names, shown_choice
-from service.repository.loading import gpu_options
+from service.repository.loading import gpu_options, unused_sizes
 from service.runtimes.gpu import driver_version, find_gpu
 from service.runtimes.kinds import ALL_KINDS, GPU, KINDS, RuntimeKind, installed_version
 from service.runtimes.selection import AUTO
@@ -251,6 +251,8 @@ def _examine_version(report: Report, settings: Settings, name: str, found: Found
     else:
         manifest = artefact.manifest
         report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {settings.precision} loads")
+        for warning in unused_sizes(settings.of_model(manifest.name), manifest):
+            report.say(name, warning)
 
 
 def _kinds_in_force(settings: Settings) -> list[RuntimeKind]:

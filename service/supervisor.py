@@ -82,7 +82,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         descriptors = [theirs.fileno(), *(listener.fileno() for listener in self._listeners)]
         with ours:
-            with theirs, _memory_file(self._settings.model_dump_json()) as settings:
+            # The process is to know what was given and what is a default.
+            with theirs, _memory_file(self._settings.model_dump_json(exclude_unset=True)) as settings:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "service.supervised"),
                     *map(str, descriptors),

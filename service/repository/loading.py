@@ -58,6 +58,8 @@ class Loader:
         artefact = read_artefact(folder)
         name, version = artefact.manifest.name, artefact.manifest.version
         settings = self._settings.of_model(name)
+        for warning in unused_sizes(settings, artefact.manifest):
+            logger.warning("%s/%s: %s", name, version, warning)
         batch = _batch_settings(settings, artefact.manifest.max_batch_size)
         examples = [example_batch(artefact.manifest, size) for size in sorted({1, batch.max_batch_size})]
         options = gpu_options(artefact.manifest, settings)
@@ -96,6 +98,22 @@ def _batch_settings(settings: Settings, largest: int) -> BatchSettings:
         batch_sizes=(*sorted(smaller), largest) if wanted else (),
         runtime_timeout=settings.runtime_timeout,
     )
+
+
+def unused_sizes(settings: Settings, manifest: Manifest) -> list[str]:
+    """Return which sizes of batches the settings of a model ask for in vain, each with the limits."""
+    asked = {"batch_sizes": settings.batch_sizes}
+    # Its default is meant for any model, and nobody misses what is above a smaller one's limit.
+    if "max_batch_size" in settings.model_fields_set:
+        asked["max_batch_size"] = (settings.max_batch_size,)
+    largest = min(settings.max_batch_size, manifest.max_batch_size)
+    return [
+        f"{name}={size} is not used: batches have {largest} views at most, since max_batch_size is "
+        f"{settings.max_batch_size} and `clipserve export --max-batch-size` was {manifest.max_batch_size}"
+        for name, sizes in asked.items()
+        for size in sizes
+        if size > largest
+    ]
 
 
 def gpu_options(manifest: Manifest, settings: Settings) -> GpuOptions:

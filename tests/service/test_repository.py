@@ -163,6 +163,21 @@ def test_default_model_may_name_a_version(tmp_path: Path) -> None:
         assert classify(server, "models/b/classify") == ("2", "class 2")
 
 
+def test_sizes_of_batches_that_the_export_does_not_allow_are_told(tmp_path: Path) -> None:
+    # Exported for 4.
+    write_classifier(tmp_path / "models", "m", 1)
+    settings = {"max_batch_size": 64, "batch_sizes": "[2, 16]"}
+    with served(tmp_path, **settings) as server:
+        log = server.log.read_text()
+        assert httpx.get(f"{server.url}/v2/models/m/config").json()["max_batch_size"] == 4
+    environment = {f"CLIPSERVE_{name.upper()}": str(value) for name, value in settings.items()}
+    report = clipserve("doctor", "--repository", str(tmp_path / "models"), **environment).stdout
+    for text in (log, report):
+        assert len(re.findall("is not used", text)) == 2
+        for size in ("max_batch_size=64", "batch_sizes=16"):
+            assert re.search(f"m/1:? +{size} is not used: batches have 4 views at most.*export --max-batch-size", text)
+
+
 def test_odd_neighbours_of_a_model_stop_nothing(tmp_path: Path) -> None:
     models = tmp_path / "models"
     write_classifier(models, "m", 1)
@@ -514,6 +529,8 @@ def test_processes_follow_the_folder_and_none_is_changed_alone(tmp_path: Path) -
     write_classifier(models, "m", 1)
     keys = setting(entry("root", "root-key", admin=True))
     with served(tmp_path, watch_interval=INTERVAL, processes=2, api_keys=keys) as server:
+        # Nobody asked for the default of 8, of which the model takes 4.
+        assert "is not used" not in server.log.read_text()
         for change in ("load", "unload"):
             path = f"{server.url}/v2/repository/models/m/{change}"
             answer = httpx.post(path, headers=bearer("root-key"))
