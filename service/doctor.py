@@ -132,11 +132,12 @@ def _examine_address(report: Report, settings: Settings) -> None:
 
 def _examine_runtimes(report: Report, settings: Settings) -> None:
     report.heading("Runtimes")
+    asked = {settings.runtime, *(settings.of_model(name).runtime for name in settings.models)}
     for kind in ALL_KINDS.values():
         problem = _problem(kind)
         if problem is None:
             report.say(kind.name, f"{kind.version}, runs {', '.join(kind.precisions)} on the {kind.device}")
-        elif kind.name == settings.runtime:
+        elif kind.name in asked:
             report.complain(kind.name, problem)
         else:
             report.say(kind.name, problem)
@@ -233,25 +234,28 @@ def _examine_models(report: Report, settings: Settings) -> None:
         report.complain("models", str(error))
         return
     for name, versions in models.items():
-        chosen = shown_choice(settings.of_model(name).versions)
-        report.say(name, f"versions {', '.join(map(str, versions))}; served: {chosen}")
+        own = settings.of_model(name)
+        report.say(name, f"versions {', '.join(map(str, versions))}; served: {shown_choice(own.versions)}")
         for number, found in versions.items():
-            _examine_version(report, settings, f"{name}/{number}", found)
+            _examine_version(report, own, f"{name}/{number}", found)
 
 
 def _examine_version(report: Report, settings: Settings, name: str, found: Found) -> None:
+    """Report whether a version can be loaded with the settings of its model."""
     try:
         artefact = read_artefact(found.folder)
         file = artefact.model_file(settings.precision)
-        options = gpu_options(artefact.manifest, settings.of_model(artefact.manifest.name))
-        for kind in _kinds_in_force(settings):
+        options = gpu_options(artefact.manifest, settings)
+        kinds = _kinds_in_force(settings)
+        for kind in kinds:
             kind.open(file, settings.precision, 1, options)
     except (ManifestError, RuntimeLoadError) as error:
         report.complain(name, str(error))
     else:
         manifest = artefact.manifest
-        report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {settings.precision} loads")
-        for warning in unused_sizes(settings.of_model(manifest.name), manifest):
+        loads = f"{settings.precision} loads on {', '.join(kind.name for kind in kinds)}"
+        report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {loads}")
+        for warning in unused_sizes(settings, manifest):
             report.say(name, warning)
 
 

@@ -313,7 +313,10 @@ class Artefact:
         """
         if precision not in self.manifest.precisions:
             have = ", ".join(self.manifest.precisions)
-            raise ManifestError(f"{self.folder} has no precision {precision}; it has {have}")
+            raise ManifestError(
+                f"{self.folder} has no precision {precision}; it has {have}: set one of them for this model, or export "
+                f"it with `--precision {precision}`"
+            )
         return self.folder / self.manifest.precisions[precision].file
 
 

@@ -48,6 +48,8 @@ def _from_json_or_word(value: object) -> object:
 # Of the versions of a model that lie in the repository.
 VersionChoice = Literal["latest", "all"] | tuple[Annotated[int, Field(gt=0)], ...]
 
+RuntimeChoice = Literal["onnxruntime", "openvino", "auto", "cuda", "tensorrt", "tensorrt_rtx"]
+
 
 class ModelSettings(BaseModel):
     """What may be set for one model by itself; None: as for all. The meaning and limits are those of `Settings`.
@@ -69,6 +71,8 @@ class ModelSettings(BaseModel):
     max_queue_delay: float | None = Field(default=None, ge=0)
     max_queue_size: int | None = Field(default=None, gt=0)
     instances: int | None = Field(default=None, gt=0)
+    runtime: RuntimeChoice | None = None
+    precision: PrecisionName | None = None
 
 
 class ApiKey(BaseModel):
@@ -236,7 +240,7 @@ class Settings(BaseSettings):
     runtime_timeout: float = Field(
         default=60.0, gt=0, description="seconds after which a run that has not returned makes its model not ready"
     )
-    runtime: Literal["onnxruntime", "openvino", "auto", "cuda", "tensorrt", "tensorrt_rtx"] = Field(
+    runtime: RuntimeChoice = Field(
         default="onnxruntime",
         description="what runs the models: onnxruntime or openvino on the CPU, auto measures both at start and takes "
         "the faster; on an NVIDIA GPU cuda (ONNX Runtime), tensorrt or tensorrt_rtx",

@@ -35,7 +35,7 @@ class Loader:
         self._settings = settings
         self._metrics = metrics
         self._gate = FairGate(threads.runs_at_once)
-        self._chooser = RuntimeChooser(settings.runtime, settings.precision, threads.runtime_threads, settings.cache)
+        self._runtime_threads = threads.runtime_threads
 
     async def load(self, folder: Path) -> ServedModel[Any]:
         """Return the artefact in `folder` checked, loaded, warmed up and ready for requests.
@@ -63,9 +63,10 @@ class Loader:
         batch = _batch_settings(settings, artefact.manifest.max_batch_size)
         examples = [example_batch(artefact.manifest, size) for size in sorted({1, batch.max_batch_size})]
         options = gpu_options(artefact.manifest, settings)
+        chooser = RuntimeChooser(settings.runtime, settings.precision, self._runtime_threads, settings.cache)
         model: ServedModel[Any] = ServedModel(
             artefact,
-            [self._chooser.load(artefact, examples, options) for _ in range(settings.instances)],
+            [chooser.load(artefact, examples, options) for _ in range(settings.instances)],
             batch,
             settings.request_timeout,
             self._gate,

@@ -31,11 +31,11 @@ Figures = dict[str, float]
 
 
 class RuntimeChooser:
-    """Loads the runtime of each model.
+    """Loads the runtime of a model.
 
     Args:
-        choice: Name of a kind of runtime, or "auto": for each model the faster one of the CPU.
-        precision: Which of a model's files to run.
+        choice: Name of a kind of runtime, or "auto": the faster one of the CPU.
+        precision: Which of the model's files to run.
         threads: Threads of one run.
         cache: Folder that keeps what was measured; it is made if missing, and done without if it cannot be written.
     """

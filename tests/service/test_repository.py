@@ -24,7 +24,7 @@ from tritonclient.utils import InferenceServerException
 
 from demo.shapes import LABELS
 from tests.classifier import SIDE, write_classifier, write_manifest
-from tests.command import clipserve
+from tests.command import clipserve, finding
 from tests.keys import bearer, entry, setting
 from tests.segmenter import NAME as SEGMENTER
 from tests.segmenter import write_segmenter
@@ -176,6 +176,30 @@ def test_sizes_of_batches_that_the_export_does_not_allow_are_told(tmp_path: Path
         assert len(re.findall("is not used", text)) == 2
         for size in ("max_batch_size=64", "batch_sizes=16"):
             assert re.search(f"m/1:? +{size} is not used: batches have 4 views at most.*export --max-batch-size", text)
+
+
+def test_models_differ_in_precision_and_runtime(tmp_path: Path) -> None:
+    quantised = write_classifier(tmp_path / "models", "a", 1)
+    precisions = json.loads((quantised / "manifest.json").read_text())["precisions"]
+    shutil.copy(quantised / "model.onnx", quantised / "model.int8.onnx")
+    write_manifest(quantised, precisions=precisions | {"int8": {**precisions["fp32"], "file": "model.int8.onnx"}})
+    write_classifier(tmp_path / "models", "b", 2)
+    assert "b/2 has no precision int8" in failed_start(tmp_path / "models", precision="int8")
+    models = '{"b": {"precision": "fp32", "runtime": "openvino"}}'
+    with served(tmp_path, precision="int8", models=models) as server:
+        listed = {model["name"]: model for model in httpx.get(f"{server.url}/v1/models").json()["models"]}
+        assert (listed["a"]["precision"], listed["a"]["runtime"]) == ("int8", "onnxruntime-cpu")
+        assert (listed["b"]["precision"], listed["b"]["runtime"]) == ("fp32", "openvino-cpu")
+        assert classify(server, "models/a/classify") == ("1", "class 1")
+        assert classify(server, "models/b/classify") == ("2", "class 2")
+    options = ("doctor", "--repository", str(tmp_path / "models"), "--precision", "int8", "--models", models)
+    run = clipserve(*options)
+    assert run.returncode == 0, run.stdout
+    assert finding(run, "a/1").endswith("int8 loads on onnxruntime")
+    assert finding(run, "b/2").endswith("fp32 loads on openvino")
+    run = clipserve(*options, without="openvino")
+    assert run.returncode == 1
+    assert "pip install 'clipserve[openvino]'" in finding(run, "openvino")
 
 
 def test_odd_neighbours_of_a_model_stop_nothing(tmp_path: Path) -> None:
