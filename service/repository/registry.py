@@ -193,18 +193,34 @@ class Repository:
             WrongTaskError: It does something else; the message says what, and who does what was asked.
             NotReadyError: It is being loaded.
         """
-        asked, _ = _DOES[kind]
-        served = self.find(name, version) if name else self.default(kind)
-        if served is None:
-            raise UnknownModelError(f"no model that {asked} is loaded; there are {self._known()}")
+        served = self.find(name, version) if name else self._find_default(kind)
         if not isinstance(served.manifest, kind):
             does, path = _DOES[type(served.manifest)]
-            able = ", ".join(model.name for model in self if model.kind is kind and model.alive) or "none"
             raise WrongTaskError(
-                f"{name} {does} ({served.manifest.task}): POST to /v1/models/{name}/{path}. "
-                f"Models here of which one {asked}: {able}"
+                f"{name} {does} ({served.manifest.task}): POST to /v1/models/{name}/{path}. {self._able(kind)}"
             )
         return served
+
+    def _find_default(self, kind: type[Manifest]) -> ServedModel[Any]:
+        served = self.default(kind)
+        if served is not None:
+            return served
+        does, path = _DOES[kind]
+        name, version = default_model(self._settings)
+        named = self._models.get(name) if name else None
+        if named is None or named.kind is not kind:
+            raise UnknownModelError(f"no model that {does} is loaded; there are {self._known()}")
+        try:
+            return self.find(named.name, None if version is None else str(version))
+        except UnknownModelError as error:
+            raise UnknownModelError(
+                f"the default model cannot be asked: {error.detail}. POST to /v1/models/NAME/{path} for another. "
+                f"{self._able(kind)}"
+            ) from error
+
+    def _able(self, kind: type[Manifest]) -> str:
+        names = ", ".join(model.name for model in self if model.kind is kind and model.alive)
+        return f"Models here of which one {_DOES[kind][0]}: {names or 'none'}"
 
     def _known(self) -> str:
         return ", ".join(model.name for model in self) or "none"

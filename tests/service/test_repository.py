@@ -502,6 +502,27 @@ def test_tritons_client_loads_and_unloads(tmp_path: Path) -> None:
         assert "4096" in httpx.post(load, headers=bearer("root-key"), content=b"x" * 5000).json()["error"]
 
 
+def test_default_model_that_was_unloaded_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_classifier(tmp_path / "models", name, 1)
+    admin = bearer("root-key")
+    keys = setting(entry("root", "root-key", admin=True))
+    with served(tmp_path, api_keys=keys, default_model="b") as server:
+        connected(server).unload_model("b", headers=admin)
+
+        def answer_of(path: str) -> httpx.Response:
+            return httpx.post(f"{server.url}/v1/{path}", content=PICTURE, headers=admin, timeout=60)
+
+        # The old version may still be on its way out.
+        wait_for(lambda: "unloaded b/1" in server.log.read_text(), server)
+        assert answer_of("classify").status_code == 404
+        assert answer_of("classify").json()["detail"] == (
+            "the default model cannot be asked: b is not served: b/1 UNAVAILABLE unloaded. "
+            "POST to /v1/models/NAME/classify for another. Models here of which one classifies: a"
+        )
+        assert answer_of("segment").json()["detail"] == "no model that segments is loaded; there are a, b"
+
+
 def test_without_an_admin_key_nobody_loads(server: RunningServer) -> None:
     for change in ("load", "unload"):
         answer = httpx.post(f"{server.url}/v2/repository/models/uniformer_tiny_shapes/{change}")
