@@ -64,7 +64,8 @@ class ServedNetwork(nn.Module):
 
     def dynamic_axes(self, max_batch_size: int) -> dict[int, Dim]:
         """Return the axes of the input whose length the graph leaves open."""
-        return {0: Dim("batch", min=1, max=max_batch_size)}
+        # torch takes an axis of one possible length for no axis at all; the graph does not tell the two apart.
+        return {0: Dim("batch", min=1, max=max(2, max_batch_size))}
 
 
 class ServedSegmentor(ServedNetwork):

@@ -27,6 +27,9 @@ from service.parity import LIMITS as PARITY_LIMITS
 from service.parity import parity_view
 
 _VIEWS, _VIEWS_FOR_MASKS = 8, 2
+# Compared as far as the largest batch allows, and that as well. The graph is traced with two views: what was taken from
+# them for a constant shows at one, and at a number that is no multiple of two.
+_BATCH_SIZES = (1, 2, 3)
 
 Outputs = dict[str, NDArray[np.float32] | NDArray[np.uint8]]
 
@@ -121,12 +124,12 @@ def torch_cases(name: str, served: ServedNetwork) -> list[Case]:
 
 
 def verify(model_file: Path, precision: PrecisionName, cases: list[Case], max_batch_size: int) -> Verification:
-    """Run the file on every case at batch 1, 2 and the maximum in a new process and compare the outputs.
+    """Run the file on every case in batches of 1, 2, 3 and the maximum in a new process and compare the outputs.
 
     Raises:
         VerificationError: The file cannot be run, or differs by more than the limits; with the figures.
     """
-    batch_sizes = tuple(sorted({1, 2, max_batch_size}))
+    batch_sizes = tuple(size for size in sorted({*_BATCH_SIZES, max_batch_size}) if size <= max_batch_size)
     figures = _compare(model_file, precision, cases, batch_sizes)
     result = Verification(
         batch_sizes=batch_sizes,

@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from export.artefact import make_order
 from export.errors import VerificationError
 from export.graph import ServedNetwork, export_onnx, input_shape, served_network
+from export.resume import finished
 from export.verification import Case, torch_cases, torch_outputs, verification_inputs, verify
 from models import create_model, load_checkpoint, load_labels
 from service.manifest import Artefact, read_artefact
@@ -56,7 +58,8 @@ def test_manifest_says_what_was_exported(artefact: Artefact) -> None:
     assert manifest.checkpoint is not None
     assert manifest.checkpoint.file == "own.safetensors"
     verification = manifest.precisions["fp32"].verification
-    assert verification.batch_sizes == (1, 2, manifest.max_batch_size) == (1, 2, 4)
+    assert manifest.max_batch_size == 4
+    assert verification.batch_sizes == (1, 2, 3, 4)
     assert verification.relative_error < 1e-4
     assert verification.top1_agreement == 1
     assert {"torch", "onnx", "onnxruntime"} <= set(manifest.tools)
@@ -116,6 +119,16 @@ def test_another_export_becomes_another_version(artefact: Artefact, checkpoint: 
     subprocess.run(command, capture_output=True, cwd=ROOT, check=True)
     assert read_artefact(repository / NAME / "2").manifest.version == "2"
     assert read_artefact(artefact.folder).manifest == artefact.manifest
+
+
+def test_largest_batch_may_be_one(checkpoint: Path, tmp_path: Path) -> None:
+    command = export_command(NAME, "--checkpoint", str(checkpoint), "--out", str(tmp_path), "--max-batch-size", "1")
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 0, run.stderr
+    made = finished(make_order(NAME, checkpoint, 1), tmp_path)
+    assert made is not None, "--resume would make it again"
+    assert made.manifest.max_batch_size == 1
+    assert made.manifest.precisions["fp32"].verification.batch_sizes == (1,)
 
 
 def test_wrong_checkpoint_is_named_and_nothing_is_written(tmp_path: Path) -> None:
