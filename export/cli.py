@@ -6,11 +6,12 @@ import argparse
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from service.manifest import EngineBuilder, PrecisionName
+from service.manifest import Artefact, EngineBuilder, PrecisionName, read_artefact
 
 DEMO_WEIGHTS = Path("demo/weights")
 LARGEST_BATCH = 256
@@ -147,48 +148,63 @@ def _list_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from export.artefact import export_model, make_order
-    from export.errors import ExportError
-    from export.resume import finished
-    from export.sources import find_checkpoint, matching_models
+    from export.sources import matching_models
+    from export.staging import check_writable
     from export.summary import artefact_rows, table
-    from models import CheckpointError
-    from service.manifest import read_artefact
 
     # The exporter reports at length on operators of packages that are not installed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names = matching_models(arguments.names)
+    check_writable(arguments.out)
     rows: list[tuple[str, ...]] = []
-    failures: dict[str, Exception] = {}
+    failures: dict[str, str] = {}
     untrained = []
     for number, name in enumerate(names, 1):
         if len(names) > 1:
             print(f"{name} ({number} of {len(names)})", file=sys.stderr, flush=True)
         try:
-            checkpoint = find_checkpoint(name, arguments.checkpoint, DEMO_WEIGHTS, alone=len(names) == 1)
-            engines = [builder for builder in arguments.runtime if builder != "onnx"]
-            order = make_order(
-                name, checkpoint, arguments.max_batch_size, arguments.precision, arguments.calibration, engines
-            )
-            artefact = finished(order, arguments.out) if arguments.resume else None
-            if artefact is not None:
-                rows += artefact_rows(artefact, {})
-            else:
-                made = export_model(order, arguments.out, _report)
-                rows += artefact_rows(read_artefact(made.folder), made.seconds)
-        except (ExportError, CheckpointError, ValueError) as error:
-            print(f"clipserve export: {error}", file=sys.stderr)
-            failures[name] = error
+            artefact, seconds = _artefact(name, arguments, alone=len(names) == 1)
+            rows += artefact_rows(artefact, seconds)
+        except Exception as error:
+            # Whatever befell one model, the others are exported.
+            failures[name] = _failure(error)
         else:
-            if checkpoint is None:
+            if artefact.manifest.checkpoint is None:
                 untrained.append(name)
-    if rows:
-        print(table(rows))
+    if rows or len(names) > 1:
+        print(table(rows, failures))
     if untrained:
         print(f"no checkpoint was given for {', '.join(untrained)}: untrained weights, whose answers mean nothing")
-    if failures and len(names) > 1:
-        print(f"not exported, for the reasons above: {', '.join(failures)}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _artefact(name: str, arguments: argparse.Namespace, alone: bool) -> tuple[Artefact, dict[PrecisionName, float]]:
+    """Return the artefact of a model, and the seconds that each precision took; none if it was there already."""
+    from export.artefact import export_model, make_order
+    from export.resume import finished
+    from export.sources import find_checkpoint
+
+    checkpoint = find_checkpoint(name, arguments.checkpoint, DEMO_WEIGHTS, alone)
+    engines = [builder for builder in arguments.runtime if builder != "onnx"]
+    order = make_order(name, checkpoint, arguments.max_batch_size, arguments.precision, arguments.calibration, engines)
+    artefact = finished(order, arguments.out) if arguments.resume else None
+    if artefact is not None:
+        return artefact, {}
+    made = export_model(order, arguments.out, _report)
+    return read_artefact(made.folder), made.seconds
+
+
+def _failure(error: Exception) -> str:
+    """Print why a model is not exported and return it in one line; what nobody foresaw comes with its traceback."""
+    from export.errors import ExportError
+    from models import CheckpointError
+
+    reason = str(error)
+    if not isinstance(error, (ExportError, CheckpointError, OSError)):
+        traceback.print_exception(error)
+        reason = f"{type(error).__name__}: {error} (a fault of ours; the traceback is above)"
+    print(f"clipserve export: {reason}", file=sys.stderr)
+    return reason.partition("\n")[0]
 
 
 def _report(step: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from export.rewrites import RuntimeName, rewritten
 from models import Network, model_entry
 from models.segmentation import Segmentor, resize
 from models.weights import Preprocessing, WholePicture
+
+logger = logging.getLogger(__name__)
 
 OPSET = 20
 INPUT_NAME, LOGITS_NAME, MASK_NAME = "frames", "logits", "mask"
@@ -136,21 +139,7 @@ def export_onnx(
         view_shape = (*_TRACED_SIDES, 3)
     # Two views: with one, the exporter may take the batch axis for a constant.
     example = torch.zeros((2, *view_shape), dtype=torch.uint8)
-    with warnings.catch_warnings():
-        # The exporter warns of its own internals, which nobody who exports can act upon.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            served,
-            (example,),
-            file,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT_NAME],
-            output_names=list(served.output_names),
-            dynamic_shapes=(axes,),
-            external_data=False,
-            verbose=False,
-        )
+    _trace(served, example, axes, file)
     model = onnx.load(file)
     _check_dynamic(model.graph.input[0], list(axes))
     for output in model.graph.output:
@@ -158,6 +147,35 @@ def export_onnx(
     model = rewritten(model, runtime)
     _forget_origin(model)
     onnx.save(model, file)
+
+
+def _trace(served: ServedNetwork, example: Tensor, axes: dict[int, Dim], file: Path) -> None:
+    """Write what torch makes of the network.
+
+    Raises:
+        ExportError: torch cannot export it; with its reason, after its report on standard error.
+    """
+    try:
+        with warnings.catch_warnings():
+            # The exporter warns of its own internals, which nobody who exports can act upon.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                served,
+                (example,),
+                file,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=list(served.output_names),
+                dynamic_shapes=(axes,),
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        logger.exception("torch's report on what it cannot export")
+        # torch wraps the reason in advice for its developers.
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ExportError(f"torch cannot export the network: {reason}") from error
 
 
 def _check_dynamic(value: onnx.ValueInfoProto, axes: list[int]) -> None:

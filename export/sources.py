@@ -14,17 +14,24 @@ def matching_models(patterns: list[str]) -> list[str]:
     """Return the names that are meant, each once: names as they are, and for a pattern all that match and are served.
 
     Raises:
-        ExportError: Nothing matches a pattern.
+        ExportError: Nothing matches a pattern, or a name is unknown.
     """
     names: list[str] = []
     for pattern in patterns:
-        found = [pattern]
-        if set(pattern) & set("*?["):
-            found = [name for name in servable_models() if fnmatchcase(name, pattern)]
-            if not found:
-                raise ExportError(f"no model matches {pattern!r}; `clipserve models` lists them all")
-        names += [name for name in found if name not in names]
+        names += [name for name in _matching(pattern) if name not in names]
     return names
+
+
+def _matching(pattern: str) -> list[str]:
+    if set(pattern) & set("*?["):
+        found = [name for name in servable_models() if fnmatchcase(name, pattern)]
+        if not found:
+            raise ExportError(f"no model matches {pattern!r}; `clipserve models` lists them all")
+        return found
+    try:
+        return [model_entry(pattern).name]
+    except ValueError as error:
+        raise ExportError(str(error)) from error
 
 
 def find_checkpoint(name: str, given: Path | None, usual: Path, alone: bool) -> Path | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from export.errors import ExportError
 from service.manifest import parse_version
 
 PREFIX = ".clipserve-export-"
@@ -57,6 +58,23 @@ class Staging:
 
 def _versions(home: Path) -> list[int]:
     return [number for entry in home.glob("*") if (number := parse_version(entry.name))]
+
+
+def check_writable(repository: Path) -> None:
+    """Try out, and leave nothing behind, whether an artefact can be made and put into a repository.
+
+    Raises:
+        ExportError: It is no folder, cannot be made, or cannot be written to.
+    """
+    try:
+        is_there = repository.exists()
+        if is_there and not (repository.is_dir() and os.access(repository, os.W_OK | os.X_OK)):
+            raise ExportError(f"{repository} is no folder that can be written to (--out)")
+        nearest = next(folder for folder in repository.absolute().parents if folder.exists())
+        with tempfile.TemporaryDirectory(dir=_place(repository) if is_there else nearest):
+            pass
+    except OSError as error:
+        raise ExportError(f"{repository} cannot be made or written to (--out): {error.strerror}") from error
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from service.manifest import Artefact, PrecisionName
 
@@ -19,13 +19,14 @@ HEADER = (
 )
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Return rows of cells as text, under HEADER."""
+def table(rows: Sequence[tuple[str, ...]], failures: Mapping[str, str]) -> str:
+    """Return rows of cells as text, under HEADER; below them the models that failed, each with its reason."""
     rows = [HEADER, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    widths[0] = max([widths[0], *map(len, failures)])
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [f"{name.ljust(widths[0])}  not exported: {reason}" for name, reason in failures.items()]
+    return "\n".join(lines)
 
 
 def artefact_rows(artefact: Artefact, seconds: Mapping[PrecisionName, float]) -> list[tuple[str, ...]]:

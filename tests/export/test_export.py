@@ -10,13 +10,14 @@ import onnxruntime as ort
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from export.artefact import make_order
-from export.errors import VerificationError
+from export.errors import ExportError, VerificationError
 from export.graph import ServedNetwork, export_onnx, input_shape, served_network
 from export.resume import finished
 from export.verification import Case, torch_cases, torch_outputs, verification_inputs, verify
-from models import create_model, load_checkpoint, load_labels
+from models import create_model, load_checkpoint, load_labels, model_entry
 from service.manifest import Artefact, read_artefact
 from service.parity import parity_view
 
@@ -162,6 +163,20 @@ def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     views = verification_inputs(input_shape(NAME), 1)
     with pytest.raises(VerificationError, match="cannot be run"):
         verify(file, "fp32", [Case(views, {"logits": np.zeros((1, 11), np.float32)})], 1)
+
+
+class _Undecided(nn.Module):
+    """What it computes depends on what it sees, which no graph can say."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_network_that_torch_cannot_export_is_an_export_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    served = ServedNetwork(_Undecided(), model_entry("uniformer_s_in1k").weights.preprocessing)
+    with pytest.raises(ExportError, match=r"^torch cannot export the network: .+$"):
+        export_onnx(served, (32, 32, 3), 2, tmp_path / "model.onnx")
+    assert "Traceback" in caplog.text
 
 
 def test_image_network_exports(tmp_path: Path) -> None:

@@ -29,10 +29,11 @@ def export(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with weights of the classifier alone."""
+    """A folder with weights of classifiers alone."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("weights")
-    save_file(create_model(NAMES[0]).state_dict(), folder / f"{NAMES[0]}.safetensors")
+    for name in (NAMES[0], "smlpnet_tiny_shapes"):
+        save_file(create_model(name).state_dict(), folder / f"{name}.safetensors")
     return folder
 
 
@@ -48,8 +49,8 @@ def test_one_failure_does_not_keep_the_others_from_being_exported(
     repository, run = exported
     assert run.returncode == 1
     assert "holds no checkpoint of uniformer_tiny_shapes_fpn; looked for uniformer_tiny_shapes_fpn" in run.stderr
-    assert "not exported, for the reasons above: uniformer_tiny_shapes_fpn\n" in run.stderr
-    assert [row.split()[0] for row in run.stdout.splitlines()] == ["model", "uniformer_tiny_shapes/1"]
+    assert [row.split()[0] for row in run.stdout.splitlines()] == ["model", "uniformer_tiny_shapes/1", NAMES[1]]
+    assert re.search(rf"^{NAMES[1]} +not exported: .+ holds no checkpoint of {NAMES[1]}; ", run.stdout, re.MULTILINE)
     assert [folder.name for folder in repository.iterdir()] == NAMES[:1]
 
 
@@ -142,6 +143,55 @@ def test_checkpoint_is_found_by_name_or_by_its_official_name(tmp_path: Path) -> 
     assert find_checkpoint("mvit_b16_in1k", None, nowhere, alone=True) is None
     with pytest.raises(ExportError, match="is one checkpoint for several models"):
         find_checkpoint("cyclemlp_b1_in1k", tmp_path / official, nowhere, alone=False)
+
+
+BROKEN = """
+import sys
+import export.artefact
+
+def broken(*_):
+    raise {error}
+
+export.artefact.export_model = broken
+from service.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "is_foreseen"),
+    [
+        ("OSError(28, 'No space left on device')", "[Errno 28] No space left on device", True),
+        ("KeyError('surprise')", "KeyError: 'surprise' (a fault of ours; the traceback is above)", False),
+    ],
+)
+def test_error_of_any_kind_is_a_line_of_the_summary(
+    exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path, error: str, reason: str, is_foreseen: bool
+) -> None:
+    repository, folder = exported[0], str(weights)
+    arguments = ["export", "smlpnet_tiny_shapes", NAMES[0], "--checkpoint", folder, "--max-batch-size", "2", "--resume"]
+    command = [sys.executable, "-c", BROKEN.format(error=error), *arguments, "--out", str(repository)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 1
+    _, kept, failed = run.stdout.splitlines()
+    assert kept.split()[0] == f"{NAMES[0]}/1"
+    assert failed.split(maxsplit=1) == ["smlpnet_tiny_shapes", f"not exported: {reason}"]
+    assert ("Traceback" not in run.stderr) is is_foreseen
+
+
+def test_name_that_is_mistyped_is_named_before_any_work(tmp_path: Path) -> None:
+    run = export(NAMES[0], "uniformer_tiny_shape", "--out", str(tmp_path / "repository"))
+    assert run.returncode == 1
+    assert run.stderr.startswith("clipserve export: unknown model 'uniformer_tiny_shape'; did you mean uniformer_tiny_")
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize("out", ["/proc/nope", "README.md", "README.md/below"])
+def test_folder_that_cannot_be_written_to_is_named_before_any_work(out: str) -> None:
+    run = export(*NAMES, "--out", out)
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert re.match(rf"clipserve export: {re.escape(out)} (is no folder|cannot be made or written to)", line)
 
 
 @pytest.mark.parametrize("size", ["x", "0", "257", "1.5", ""])
