@@ -10,17 +10,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import EnvSettingsSource
 
-from service.settings import Settings
+from service.settings import ApiKey, ModelSettings, Settings
 
 Source = Literal["option", "environment", "file", "default"]
 
 CONFIG_VARIABLE = "CLIPSERVE_CONFIG"
 # What is never shown, be it right or wrong: somebody may have written the secret itself where its digest belongs.
 SECRET = frozenset({"api_keys"})
+# What the entries of a setting are that has such with names of their own.
+_INNER: dict[str, type[BaseModel]] = {"api_keys": ApiKey, "models": ModelSettings}
 
 
 class ConfigurationError(Exception):
@@ -71,7 +73,7 @@ def read_configuration(options: Mapping[str, Any], file: Path | None = None) -> 
         **dict.fromkeys(from_environment, "environment"),
         **dict.fromkeys(options, "option"),
     }
-    unknown = [_unknown(name, file) for name in from_file if name not in Settings.model_fields]
+    unknown = [_unknown(f"file {file}", name, Settings) for name in from_file if name not in Settings.model_fields]
     try:
         settings = Settings(**{name: value for name, value in values.items() if name in Settings.model_fields})
     except ValidationError as error:
@@ -89,26 +91,27 @@ def shown(name: str, value: object) -> str:
 
 
 def _read_file(file: Path) -> dict[str, Any]:
-    # The library takes a missing file for an empty one, and does not name a broken one.
     try:
-        if not file.is_file():
-            raise ConfigurationError([f"file {file}: there is no such file"])
-        return TomlConfigSettingsSource(Settings, file)()
-    except tomllib.TOMLDecodeError as error:
+        with file.open("rb") as opened:
+            return tomllib.load(opened)
+    except OSError as error:
+        raise ConfigurationError([f"file {file} cannot be read: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"file {file} is not TOML: {error}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError([f"file {file} cannot be read: {error}"]) from None
 
 
-def _unknown(name: str, file: Path | None) -> str:
-    similar = get_close_matches(name, Settings.model_fields, n=1)
-    hint = f"; did you mean {similar[0]}?" if similar else ""
-    return f"file {file}: {name}: no setting is called so{hint}"
+def _unknown(place: str, name: str, there: type[BaseModel]) -> str:
+    """Return what to say of a name; never its value, which may be a secret under a name that is spelt wrong."""
+    similar = get_close_matches(name.rpartition(".")[2], there.model_fields, n=1)
+    hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(there.model_fields)}"
+    return f"{place}: {name}: no setting is called so; {hint}"
 
 
 def _wrong(item: ErrorDetails, places: Mapping[str, Source], file: Path | None) -> str:
     name, *within = map(str, item["loc"])
     source = places[name]
     place = f"file {file}" if source == "file" else source
+    if item["type"] == "extra_forbidden":
+        return _unknown(place, ".".join([name, *within]), _INNER[name])
     value = "(hidden)" if name in SECRET else f"{item['input']!r:.80}"
     return f"{place}: {'.'.join([name, *within])}={value}: {item['msg']}"

@@ -57,9 +57,11 @@ def test_option_names_another_file_than_the_environment(tmp_path: Path) -> None:
         ("drain_timeout = 2\ndrain_delay = 2.5", ["drain_timeout=2", "drain_delay=2.5"]),
         ("[models.m]\nrequest_timeout = inf", ["models.m.request_timeout=inf", "finite"]),
         ("max_veiws = 3", ["max_veiws", "did you mean max_views?"]),
-        ("_cli_parse_args = true", ["_cli_parse_args", "no setting is called so"]),
+        ("_cli_parse_args = true", ["_cli_parse_args", "no setting is called so", "max_views", "cache"]),
         ("port = 70000\nmax_views = 'many'", ["port=70000", "65535", "max_views='many'", "integer"]),
-        ("[models.m]\nmax_batch = 4", ["models.m.max_batch=4", "not permitted"]),
+        ("[models.m]\nmax_batch = 4", ["models.m.max_batch: ", "no setting is called so", "max_batch_size"]),
+        ("[models.m]\nport = 1", ["models.m.port: ", "there are versions, default_version, request_timeout"]),
+        ("[[api_keys]]\nnam = 'the key itself'", ["api_keys.0.nam: ", "did you mean name?"]),
         ("max_views =", ["not TOML", "Invalid value"]),
         ("cors_origins = 'https://a.example'", ["cors_origins='https://a.example'", "not JSON"]),
         ("cors_origins = ['https://a.example/']", ["cors_origins.0='https://a.example/'", "not an origin"]),
@@ -79,10 +81,29 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, complaints:
         assert complaint in run.stderr
 
 
-@pytest.mark.parametrize("file", ["/no/such/file", "/"])
-def test_file_that_cannot_be_read_is_named(file: str) -> None:
-    run = clipserve("serve", CLIPSERVE_CONFIG=file)
-    assert (run.returncode, run.stderr) == (2, f"clipserve: file {file}: there is no such file\n")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing", "No such file or directory"),
+        (".", "Is a directory"),
+        ("file/below", "Not a directory"),
+        ("itself", "Too many levels of symbolic links"),
+    ],
+)
+def test_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "itself").symlink_to("itself")
+    file = tmp_path / name
+    run = clipserve("serve", CLIPSERVE_CONFIG=str(file))
+    assert (run.returncode, run.stderr) == (2, f"clipserve: file {file} cannot be read: {reason}\n")
+
+
+def test_file_in_another_encoding_is_not_toml(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"host = '\xe4'")
+    run = clipserve("serve", "--config", str(tmp_path / "latin"))
+    assert run.returncode == 2
+    assert f"file {tmp_path / 'latin'} is not TOML" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_setting_may_contradict_a_default() -> None:

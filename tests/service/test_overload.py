@@ -109,7 +109,7 @@ def test_abandoned_requests_do_not_delay_a_patient_one(tmp_path: Path) -> None:
     ("models", "status", "words"),
     [
         ('{"nobody": {"max_batch_size": 2}}', 1, "`models` names nobody, not in"),
-        ('{"uniformer_tiny_shapes": {"max_batch": 2}}', 2, "models.uniformer_tiny_shapes.max_batch=2"),
+        ('{"uniformer_tiny_shapes": {"max_batch": 2}}', 2, "uniformer_tiny_shapes.max_batch: no setting is called so"),
         ('{"uniformer_tiny_shapes": {"instances": 0}}', 2, "models.uniformer_tiny_shapes.instances=0"),
         ("not json", 2, "models='not json'"),
     ],
