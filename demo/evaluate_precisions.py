@@ -1,7 +1,8 @@
 """What each precision costs in accuracy: export the demo's classifiers in all of them and measure on generated clips.
 
 `python -m demo.evaluate_precisions [NAME...]`. The exporter measures every file on its own runtime, in another process,
-on clips that it was not calibrated with, and writes the figures into the manifests; this prints them as a table.
+on clips that it was not calibrated with, and writes the figures into the manifests; this prints them as a table, then
+names what falls short of the aims below, and ends with status 1 if anything does.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from demo.recipes import RECIPES
 from demo.training import DATA_FOLDER, WEIGHTS_FOLDER
 from export.artefact import export_model, make_order
 from models import model_entry
-from service.manifest import PrecisionName, read_artefact
+from service.manifest import Artefact, Manifest, PrecisionName, read_artefact
 
 REPOSITORY = DATA_FOLDER / "precisions"
+# Share of the first classes of float32 that a trained network must keep.
+LEAST_AGREEMENT: dict[PrecisionName, float] = {"fp16": 0.995, "bf16": 0.995, "int8": 0.99}
+# Share of the clips by which int8 may be right about fewer than float32.
+LARGEST_LOSS = 0.005
 COLUMNS = (
     "network",
     "precision",
@@ -53,9 +58,8 @@ def table_row(cells: tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def rows(folder: Path) -> list[str]:
+def rows(artefact: Artefact) -> list[str]:
     """Return a line of the table for each precision of an artefact."""
-    artefact = read_artefact(folder)
     lines = []
     for precision, entry in artefact.manifest.precisions.items():
         found = entry.on_clips
@@ -75,8 +79,27 @@ def rows(folder: Path) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Export, measure, print the table."""
+def shortfalls(manifest: Manifest) -> list[str]:
+    """Return a line for each precision, and each aim, that the figures of a manifest fall short of."""
+    lines = []
+    for precision, entry in manifest.precisions.items():
+        found, what = entry.on_clips, f"{manifest.name} {precision}"
+        assert found is not None
+        least = LEAST_AGREEMENT.get(precision, 1.0)
+        if found.top1_agreement < least:
+            kept = f"{found.top1_agreement:.2%}"
+            lines.append(f"{what} keeps {kept} of the first classes of float32; the aim is {least:.1%}")
+        assert found.accuracy is not None
+        assert found.torch_accuracy is not None
+        # In clips: what their shares lack of one another is not exact.
+        lost = round((found.torch_accuracy - found.accuracy) * found.clips)
+        if precision == "int8" and lost > LARGEST_LOSS * found.clips:
+            lines.append(f"{what} is right about {lost} of {found.clips} clips less; at most {LARGEST_LOSS:.1%} may go")
+    return lines
+
+
+def main() -> int:
+    """Export, measure, print the table and what falls short; 1 if anything does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {', '.join(RECIPES)}; none means all")
     parser.add_argument("--clips", type=int, default=1000, help="clips to measure on; as many calibrate (%(default)s)")
@@ -84,11 +107,16 @@ def main() -> None:
     # The exporter reports at length on operators of packages that are not installed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     table = [table_row(COLUMNS), table_row(("---",) * len(COLUMNS))]
+    missed = []
     for name in arguments.names or RECIPES:
         clips = labelled_clips(model_entry(name).weights.labels, 2 * arguments.clips)
-        table += rows(export_all_precisions(name, clips))
+        artefact = read_artefact(export_all_precisions(name, clips))
+        table += rows(artefact)
+        missed += shortfalls(artefact.manifest)
     print("\n".join(table))
+    print("\n".join(missed) or "every network reaches the aims")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

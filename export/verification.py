@@ -51,6 +51,9 @@ class Limits:
     runtime: RuntimeName
 
 
+# Wide, for an export has the clips that it is given, perhaps a few dozen, and a network that may be trained for other
+# ones: there a view near a tie turns with nothing amiss, and costs more than a percent. They stop files that are wrong.
+# What a trained network must keep is held on a thousand clips (demo/evaluate_precisions.py).
 LIMITS: dict[PrecisionName, Limits] = {
     "fp32": Limits(1e-4, 0.999, "onnxruntime"),
     "fp16": Limits(1e-2, 0.99, "onnxruntime"),
