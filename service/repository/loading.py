@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from service.fairness import FairGate
 from service.machine import ThreadPlan
 from service.manifest import Manifest, read_artefact
 from service.metrics import Metrics
-from service.repository.served import ServedModel, example_batch, view_shapes
+from service.repository.served import ServedModel, check_parity, example_batch, view_shapes
 from service.runtimes.buckets import powers_of_two
 from service.runtimes.kinds import GPU_KINDS
 from service.runtimes.options import GpuOptions
@@ -63,10 +64,11 @@ class Loader:
         batch = _batch_settings(settings, artefact.manifest.max_batch_size)
         examples = [example_batch(artefact.manifest, size) for size in sorted({1, batch.max_batch_size})]
         options = gpu_options(artefact.manifest, settings)
+        check = partial(check_parity, artefact.manifest)
         chooser = RuntimeChooser(settings.runtime, settings.precision, self._runtime_threads, settings.cache)
         model: ServedModel[Any] = ServedModel(
             artefact,
-            [chooser.load(artefact, examples, options) for _ in range(settings.instances)],
+            [chooser.load(artefact, examples, check, options) for _ in range(settings.instances)],
             batch,
             settings.request_timeout,
             self._gate,

@@ -69,9 +69,8 @@ class ServedModel(Generic[ManifestT]):
         """Run every batch size once on every instance, so that no request pays for a first time.
 
         Raises:
-            RuntimeLoadError: An output has not the shape that the manifest promises, or is not what torch says.
+            RuntimeLoadError: An output has not the shape that the manifest promises.
         """
-        self._check_parity()
         for runtime, size in product(self._runtimes, self.batcher.settings.sizes):
             frames = example_batch(self.manifest, size)
             for output in self.manifest.outputs:
@@ -82,20 +81,6 @@ class ServedModel(Generic[ManifestT]):
                         f"{self.manifest.name} answered a batch of {size} with {output.name} of shape {shape}, "
                         f"its manifest says {expected}"
                     )
-
-    def _check_parity(self) -> None:
-        manifest, runtime = self.manifest, self.runtime
-        if manifest.parity is None:
-            return
-        view = parity_view(_fixed_shape(manifest.inputs[0], manifest, 1)[1:])
-        error, limit = parity_error(runtime.run(view[None], "logits")[0], manifest.parity), LIMITS[runtime.precision]
-        # Not a number is no less than any limit either.
-        if not error < limit:
-            raise RuntimeLoadError(
-                f"{manifest.name}/{manifest.version} in {runtime.precision} on {runtime.name} is not the network that "
-                f"was exported: its logits differ from torch's by a relative {error:.2g}, and the limit is {limit:g}; "
-                "choose another runtime or precision, or export it again"
-            )
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -123,6 +108,25 @@ class ServedModel(Generic[ManifestT]):
         """Stop the batcher and its threads."""
         await self.batcher.stop()
         self._executor.shutdown(wait=False)
+
+
+def check_parity(manifest: Manifest, runtime: Runtime) -> None:
+    """Compare what a runtime makes of the parity view with what torch said of it, if the manifest has that.
+
+    Raises:
+        RuntimeLoadError: It is something else.
+    """
+    if manifest.parity is None:
+        return
+    view = parity_view(_fixed_shape(manifest.inputs[0], manifest, 1)[1:])
+    error, limit = parity_error(runtime.run(view[None], "logits")[0], manifest.parity), LIMITS[runtime.precision]
+    # Not a number is no less than any limit either.
+    if not error < limit:
+        raise RuntimeLoadError(
+            f"{manifest.name}/{manifest.version} in {runtime.precision} on {runtime.name} is not the network that "
+            f"was exported: its logits differ from torch's by a relative {error:.2g}, and the limit is {limit:g}; "
+            "choose another runtime or precision, or export it again"
+        )
 
 
 def example_batch(manifest: Manifest, size: int) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -46,21 +47,30 @@ class RuntimeChooser:
         self._threads = threads
         self._cache = cache
 
-    def load(self, artefact: Artefact, batches: list[NDArray[np.uint8]], options: GpuOptions | None = None) -> Runtime:
-        """Return the runtime of a model.
+    def load(
+        self,
+        artefact: Artefact,
+        batches: list[NDArray[np.uint8]],
+        check: Callable[[Runtime], None],
+        options: GpuOptions | None = None,
+    ) -> Runtime:
+        """Return the runtime of a model; "auto" takes the fastest one that passes the check.
 
         Args:
             artefact: The model.
             batches: Inputs to measure with.
+            check: Raises RuntimeLoadError if what a loaded runtime computes is not the model.
             options: What runtimes of the GPU need.
 
         Raises:
-            RuntimeLoadError: The runtime that was asked for is not installed or cannot run the model.
+            RuntimeLoadError: The runtime that was asked for is not installed, cannot run the model, or fails the check.
             ManifestError: The model has no file of that precision.
         """
         file = artefact.model_file(self._precision)
         if self._choice != AUTO:
-            return ALL_KINDS[self._choice].open(file, self._precision, self._threads, options)
+            runtime = ALL_KINDS[self._choice].open(file, self._precision, self._threads, options)
+            check(runtime)
+            return runtime
         kinds = [kind for kind in KINDS.values() if kind.version is not None and self._precision in kind.precisions]
         if not kinds:
             raise RuntimeLoadError(
@@ -68,7 +78,9 @@ class RuntimeChooser:
                 + " or ".join(kind.cure for kind in KINDS.values() if self._precision in kind.precisions)
             )
         if len(kinds) == 1:
-            return self._open(kinds[0], file)
+            runtime = self._open(kinds[0], file)
+            check(runtime)
+            return runtime
         output: OutputName = "logits"
         facts = self._facts(artefact.manifest.files[file.name], kinds, batches)
         record = self._cache / "runtimes" / f"{_digest(facts)}.json"
@@ -77,10 +89,24 @@ class RuntimeChooser:
             runtimes = {kind.name: self._open(kind, file) for kind in kinds}
             figures, source = measure(runtimes, batches, output), "measured now"
             _write(record, facts, figures)
-        best = min(figures, key=figures.__getitem__)
         shown = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in figures.items())
-        logger.info("%s: %s a view, %s: %s is taken", artefact.manifest.name, shown, source, best)
-        return self._open(KINDS[best], file)
+        logger.info("%s: %s a view, %s", artefact.manifest.name, shown, source)
+        return self._fastest_sound([KINDS[name] for name in sorted(figures, key=figures.__getitem__)], file, check)
+
+    def _fastest_sound(self, kinds: list[RuntimeKind], file: Path, check: Callable[[Runtime], None]) -> Runtime:
+        """Return the first of the kinds, the fastest one first, that passes the check."""
+        refusals = []
+        for kind in kinds:
+            runtime = self._open(kind, file)
+            try:
+                check(runtime)
+            except RuntimeLoadError as error:
+                logger.error("%s is passed over: %s", kind.name, error)
+                refusals.append(error)
+                continue
+            logger.info("%s is taken for %s", kind.name, file)
+            return runtime
+        raise refusals[0]
 
     def _open(self, kind: RuntimeKind, file: Path) -> Runtime:
         return kind.open(file, self._precision, self._threads)

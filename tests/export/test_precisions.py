@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,7 @@ from export.verification import torch_outputs
 from models import create_model, load_checkpoint
 from service.errors import ManifestError
 from service.manifest import Artefact, PrecisionName, read_artefact
+from service.repository.served import check_parity
 from service.runtimes.kinds import KINDS
 from service.runtimes.openvino_cpu import has_bfloat16
 from service.runtimes.selection import RuntimeChooser
@@ -170,7 +172,8 @@ def test_int8_quantises_every_layer_but_those_that_it_names(artefact: Artefact) 
 
 
 def test_served_precision_is_the_one_that_was_asked_for(artefact: Artefact, tmp_path: Path) -> None:
-    runtime = RuntimeChooser("openvino", "int8", 1, tmp_path).load(artefact, [])
+    check = partial(check_parity, artefact.manifest)
+    runtime = RuntimeChooser("openvino", "int8", 1, tmp_path).load(artefact, [], check)
     assert (runtime.name, runtime.precision) == ("openvino-cpu", "int8")
 
 

@@ -176,10 +176,33 @@ def chooser(cache: Path, precision: PrecisionName = "fp32") -> RuntimeChooser:
     return RuntimeChooser("auto", precision, 2, cache)
 
 
+def accept(runtime: Runtime) -> None:
+    """Let any runtime pass."""
+
+
+def test_auto_takes_the_fastest_runtime_that_computes_the_model(tmp_path: Path) -> None:
+    model, batches = artefact(tmp_path), [noise(1, 8, 96, 96, 3)]
+    wrong = chooser(tmp_path).load(model, batches, accept).name
+    asked: list[str] = []
+
+    def check(runtime: Runtime) -> None:
+        asked.append(runtime.name)
+        if runtime.name == wrong:
+            raise RuntimeLoadError(f"{wrong} computes something else")
+
+    assert chooser(tmp_path).load(model, batches, check).name == asked[1] != asked[0] == wrong
+
+    def refuse(runtime: Runtime) -> None:
+        raise RuntimeLoadError(f"{runtime.name} computes something else")
+
+    with pytest.raises(RuntimeLoadError, match=f"{wrong} computes something else"):
+        chooser(tmp_path).load(model, batches, refuse)
+
+
 def test_auto_measures_once_and_keeps_what_it_measured(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     model, batches = artefact(tmp_path), [noise(1, 8, 96, 96, 3), noise(2, 8, 96, 96, 3)]
-    first = chooser(tmp_path).load(model, batches)
+    first = chooser(tmp_path).load(model, batches, accept)
     assert "measured now" in caplog.text
     assert "onnxruntime" in caplog.text
     assert "openvino" in caplog.text
@@ -193,33 +216,33 @@ def test_auto_measures_once_and_keeps_what_it_measured(tmp_path: Path, caplog: p
     slower = max(figures, key=figures.get)
     record.write_text(json.dumps(content | {"seconds_per_view": figures | {slower: 0.0}}))
     caplog.clear()
-    assert chooser(tmp_path).load(model, batches).name == f"{slower}-cpu"
+    assert chooser(tmp_path).load(model, batches, accept).name == f"{slower}-cpu"
     assert "as measured before" in caplog.text
 
     # Other batches are another question.
-    chooser(tmp_path).load(model, batches[:1])
+    chooser(tmp_path).load(model, batches[:1], accept)
     assert len(list((tmp_path / "runtimes").iterdir())) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"seconds_per_view": {"openvino": 1}}'])
 def test_broken_record_is_measured_again(tmp_path: Path, content: str) -> None:
     model, batches = artefact(tmp_path), [noise(1, 8, 96, 96, 3)]
-    chooser(tmp_path).load(model, batches)
+    chooser(tmp_path).load(model, batches, accept)
     (record,) = (tmp_path / "runtimes").iterdir()
     record.write_text(content)
-    chooser(tmp_path).load(model, batches)
+    chooser(tmp_path).load(model, batches, accept)
     assert set(json.loads(record.read_text())["seconds_per_view"]) == set(KINDS)
 
 
 def test_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("in the way")
-    assert chooser(file).load(artefact(tmp_path), [noise(1, 8, 96, 96, 3)]).precision == "fp32"
+    assert chooser(file).load(artefact(tmp_path), [noise(1, 8, 96, 96, 3)], accept).precision == "fp32"
 
 
 def test_precision_that_the_artefact_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="has no precision int8; it has fp32"):
-        chooser(tmp_path, "int8").load(artefact(tmp_path), [])
+        chooser(tmp_path, "int8").load(artefact(tmp_path), [], accept)
 
 
 def test_server_runs_on_the_runtime_that_was_asked_for(tmp_path: Path) -> None:
