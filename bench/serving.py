@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 from bench.decoding import ENCODINGS, make_clip
 from bench.idle_heartbeat import IdleHeartbeat
-from bench.load import Caller, Load, closed_loop, open_loop
+from bench.load import Caller, closed_loop, open_loop
 from bench.memory import forget_peak, peak_memory, resident_memory
 from bench.raw_pipeline import RawPipeline, RawProcesses
 from demo.local_server import LocalServer, local_server
+from service.load import Load
 from service.machine import plan_threads
 
 MODEL = "uniformer_tiny_shapes"

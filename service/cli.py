@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 from typing import Protocol
 
+from service.bench_command import BenchCommand
 from service.configuration import ConfigurationError
 from service.doctor import DoctorCommand
 from service.key_command import KeyCommand
 from service.listening import ListenError, bind
 from service.logs import configure_logging
 from service.options import add_setting_options, chosen_configuration
+from service.predict_command import PredictCommand
 from service.server import run_server
 from service.supervisor import supervise
 
@@ -71,7 +73,13 @@ class ServeCommand:
 
 def _commands() -> dict[str, Command]:
     """Return all verbs by name. Importing a verb is cheap; what it needs is imported when it runs."""
-    commands: dict[str, Command] = {"serve": ServeCommand(), "doctor": DoctorCommand(), "key": KeyCommand()}
+    commands: dict[str, Command] = {
+        "serve": ServeCommand(),
+        "doctor": DoctorCommand(),
+        "key": KeyCommand(),
+        "predict": PredictCommand(),
+        "bench": BenchCommand(),
+    }
     for entry in entry_points(group=COMMAND_GROUP):
         commands[entry.name] = entry.load()()
     return commands

@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 import av
 
+from service.client import KEY_VARIABLE
 from service.configuration import CONFIG_VARIABLE, Configuration, ConfigurationError, shown
 from service.errors import InternalError, ManifestError, RuntimeLoadError
 from service.listening import ListenError, bind
@@ -270,7 +271,7 @@ def _examine_settings(report: Report, configuration: Configuration) -> None:
     report.say("file", str(configuration.file or "none"))
     for name, source in configuration.sources.items():
         report.say(name, f"{shown(name, getattr(configuration.settings, name))} ({source})")
-    known = {CONFIG_VARIABLE, *(_PREFIX + name.upper() for name in Settings.model_fields)}
+    known = {CONFIG_VARIABLE, KEY_VARIABLE, *(_PREFIX + name.upper() for name in Settings.model_fields)}
     for name in sorted({name.upper() for name in os.environ} - known):
         if name.startswith(_PREFIX):
             report.say(name, "in the environment, but no setting is called so")

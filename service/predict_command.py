@@ -1,0 +1,59 @@
+"""`clipserve predict`: send files to a running server and print what it sees in them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from service.client import KEY_VARIABLE, Client, ClientError, add_server_options, connect, path_of
+
+
+class PredictCommand:
+    """`clipserve predict`."""
+
+    help = f"send videos or pictures to a running server (its key: {KEY_VARIABLE}) and print what it sees in them"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Take the files and whom to ask."""
+        parser.add_argument("files", nargs="+", metavar="FILE", help="video or picture")
+        add_server_options(parser)
+        parser.add_argument("--top-k", type=int, metavar="K", help="classes to name (default: as the server does)")
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Print an answer for each file; 1 if there is none for one of them."""
+        query = {} if arguments.top_k is None else {"top_k": arguments.top_k}
+        try:
+            client = connect(arguments)
+            path = path_of(client, arguments.model, **query)
+        except ClientError as error:
+            print(f"clipserve: {error}", file=sys.stderr)
+            return 1
+        return max([_predict(client, path, file) for file in arguments.files])
+
+
+def _predict(client: Client, path: str, file: str) -> int:
+    """Print the answer for a file and return 0, or print why there is none and return 1."""
+    try:
+        with open(file, "rb") as opened:
+            answer = client.post(path, opened).content()
+    except OSError as error:
+        print(f"clipserve: {file}: {error.strerror}", file=sys.stderr)
+        return 1
+    except ClientError as error:
+        print(f"clipserve: {file}: {error}", file=sys.stderr)
+        return 1
+    print("\n".join([f"{file}: {answer['model']}/{answer['version']}", *_lines(answer)]), flush=True)
+    return 0
+
+
+def _lines(answer: dict[str, Any]) -> Iterator[str]:
+    """Yield the classes with their scores, or for each mask with their shares of the picture."""
+    for prediction in answer.get("predictions", []):
+        yield f"  {prediction['score']:6.1%}  {prediction['label']}"
+    for mask in answer.get("masks", []):
+        if answer["media"]["kind"] == "video":
+            yield f"  frame {mask['frame']}, {mask['time_seconds']:.3f} s"
+        for segment in mask["segments"]:
+            yield f"  {segment['share']:6.1%}  {segment['label']}"
