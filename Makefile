@@ -87,9 +87,9 @@ train-demo: install ## train the demo networks from their seeds
 	$(BIN)/python -m demo.train
 	$(BIN)/python -m demo.train_segmentation
 
-export-demo: install ## export the demo networks anew into model_repository/
+export-demo: install ## export the demo networks anew into model_repository/, and measure the classifiers on 200 clips
 	rm -rf $(addprefix model_repository/,$(DEMO_MODELS))
-	$(BIN)/clipserve export $(DEMO_MODELS)
+	$(BIN)/python -m demo.export
 
 evaluate-demo: install ## POST freshly generated clips and pictures to a server and print how right the answers are
 	$(BIN)/python -m demo.evaluate

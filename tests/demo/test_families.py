@@ -8,6 +8,7 @@ import pytest
 from demo.clips import generate_file
 from demo.recipes import RECIPES
 from models import model_entry
+from service.manifest import read_artefact
 from tests.server import REPOSITORY, RunningServer, serving
 
 # Training and evaluation use other seeds.
@@ -27,6 +28,16 @@ def test_it_is_small(name: str) -> None:
     files = list((REPOSITORY / name).glob("*/model.onnx"))
     assert files
     assert all(file.stat().st_size < 4_000_000 for file in files if name != "uniformer_tiny_shapes")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_manifest_tells_how_often_it_was_right(name: str) -> None:
+    found = read_artefact(REPOSITORY / name / "1").manifest.precisions["fp32"].on_clips
+    assert found is not None
+    assert found.clips >= 200
+    assert found.accuracy is not None
+    assert found.accuracy >= BOUND
+    assert (found.top1_agreement, found.accuracy) == (1, found.torch_accuracy)
 
 
 @pytest.mark.parametrize("name", RECIPES)
