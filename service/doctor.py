@@ -131,13 +131,25 @@ def _examine_address(report: Report, settings: Settings) -> None:
     report.say(name, "free")
 
 
+def _abilities(kind: RuntimeKind) -> str:
+    """Return which precisions a runtime that is installed computes in here."""
+    precisions, lack = list(kind.precisions), ""
+    if kind.name == "openvino":
+        from service.runtimes.openvino_cpu import has_bfloat16
+
+        if not has_bfloat16():
+            precisions.remove("bf16")
+            lack = "; not bf16, for which this CPU has no instructions"
+    return f"runs {', '.join(precisions)} on the {kind.device}{lack}"
+
+
 def _examine_runtimes(report: Report, settings: Settings) -> None:
     report.heading("Runtimes")
     asked = {settings.runtime, *(settings.of_model(name).runtime for name in settings.models)}
     for kind in ALL_KINDS.values():
         problem = _problem(kind)
         if problem is None:
-            report.say(kind.name, f"{kind.version}, runs {', '.join(kind.precisions)} on the {kind.device}")
+            report.say(kind.name, f"{kind.version}, {_abilities(kind)}")
         elif kind.name in asked:
             report.complain(kind.name, problem)
         else:
