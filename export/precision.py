@@ -1,4 +1,4 @@
-"""Networks in half precision, cast in torch: everything but what would overflow or lose its meaning there."""
+"""Networks in half precision, cast in torch: all but what would overflow or lose its meaning, or no engine takes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from export.errors import ExportError
 
 # Functions that sum squares or exponentials, by torch's names.
 SENSITIVE = ("layer_norm", "softmax", "log_softmax", "logsumexp")
+# Functions of which TensorRT-RTX 1.7.1 builds no engine in bfloat16.
+NOT_IN_BFLOAT16 = ("conv_transpose2d",)
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -38,7 +40,7 @@ def converted(network: NetworkT, dtype: torch.dtype) -> NetworkT:
 
 
 def sensitive_in_float32(dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Return a context in which the functions of SENSITIVE compute in float32 and give `dtype` back."""
+    """Return a context in which the functions that are not for `dtype` compute in float32 and give `dtype` back."""
     return nullcontext() if dtype == torch.float32 else _SensitiveInFloat32(dtype)
 
 
@@ -46,12 +48,13 @@ class _SensitiveInFloat32(TorchFunctionMode):
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self._dtype = dtype
+        self._functions = (*SENSITIVE, *(NOT_IN_BFLOAT16 if dtype == torch.bfloat16 else ()))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", None) not in SENSITIVE:
+        if getattr(func, "__name__", None) not in self._functions:
             return func(*args, **kwargs)
         args = tuple(map(_to_float32, args))
         return func(*args, **{key: _to_float32(value) for key, value in kwargs.items()}).to(self._dtype)

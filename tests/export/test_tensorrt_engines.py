@@ -22,13 +22,14 @@ from tests.export.fewest_blocks import is_as_short, short_network
 from tests.export.test_every_model import DISTINCT
 
 BATCH_SIZES = (1, 2)
-# The smallest of each family.
+# The smallest of each family, and one with a head that finds key points.
 LIGHT = (
     "cyclemlp_b1_in1k",
     "mlp3d_tiny_shapes",
     "morphmlp_tiny_shapes",
     "mvit_tiny_shapes",
     "smlpnet_tiny_shapes",
+    "uniformer_b_pose_coco",
     "uniformer_light_tiny_shapes",
     "uniformer_tiny_shapes",
     "uniformer_tiny_shapes_fpn",
