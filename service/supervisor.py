@@ -111,7 +111,9 @@ class Supervisor:
         if await asyncio.get_running_loop().sock_recv(control, len(READY)) == READY:
             self._starting.discard(process)
             self._ready.add(process)
-            self._started |= len(self._ready) == self._settings.processes
+            if not self._started and len(self._ready) == self._settings.processes:
+                self._started = True
+                logger.info("all %d server processes take requests", len(self._ready))
 
 
 def supervise(settings: Settings, listeners: list[socket.socket]) -> int:
