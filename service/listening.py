@@ -31,7 +31,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             # A name has an address twice where a file of hosts lists it twice.
             for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-                listener = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                # The protocol by its name: asyncio sends at once (TCP_NODELAY) only on sockets that say they are TCP's.
+                listener = opened.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 # Port 0 is any that is free, but the same for all.
                 listener.bind((address[0], listeners[0].getsockname()[1] if listeners else port, *address[2:]))

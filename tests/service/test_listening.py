@@ -1,5 +1,6 @@
 """Where the server listens, and what it says if it cannot."""
 
+import asyncio
 import socket
 from typing import Any
 
@@ -39,3 +40,19 @@ def test_every_address_of_a_name_is_bound_to_one_port(monkeypatch: pytest.Monkey
             listener.close()
     assert hosts == ("127.0.0.1", "127.0.0.2")
     assert len(set(ports)) == 1
+
+
+def test_what_is_written_to_a_connection_is_sent_at_once() -> None:
+    """Otherwise the second part of an answer waits for the client's delayed acknowledgement of the first, 40 ms."""
+
+    async def scenario() -> None:
+        (listener,) = bind("127.0.0.1", 0)
+        accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        async with await asyncio.start_server(lambda _, writer: accepted.put_nowait(writer), sock=listener):
+            _, client = await asyncio.open_connection(*listener.getsockname())
+            connection = await accepted.get()
+            assert connection.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for writer in (client, connection):
+                writer.close()
+
+    asyncio.run(scenario())
