@@ -3,19 +3,12 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 
 import pytest
 from PIL import Image
 
 from service.errors import MediaLimitError
-from tests.service.uploads import Decode, decode_worker
-
-
-@pytest.fixture(scope="module")
-def decode() -> Iterator[Decode]:
-    with decode_worker() as decode:
-        yield decode
+from tests.service.uploads import Decode
 
 
 def gif(frames: int, side: int) -> bytes:

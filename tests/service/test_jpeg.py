@@ -2,22 +2,15 @@
 
 import io
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from service.errors import MediaLimitError
-from tests.service.uploads import Decode, decode_worker
+from tests.service.uploads import Decode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def decode() -> Iterator[Decode]:
-    with decode_worker() as decode:
-        yield decode
 
 
 def jpeg(pixels: np.ndarray = PIXELS, **options: object) -> bytes:

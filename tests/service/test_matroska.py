@@ -1,24 +1,17 @@
 """Matroska files with countless tags, wherever FFmpeg would find them, and sound ones with many."""
 
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from service.errors import MediaLimitError
 from tests.media import encode, numbered_frames
-from tests.service.uploads import Decode, decode_worker
+from tests.service.uploads import Decode
 
 CLIP = encode(numbered_frames(40), "matroska")
 SEGMENT = bytes.fromhex("18538067")
 UNKNOWN_SIZE = b"\x01" + b"\xff" * 7
-
-
-@pytest.fixture(scope="module")
-def decode() -> Iterator[Decode]:
-    with decode_worker() as decode:
-        yield decode
 
 
 def element(number: str, *parts: bytes) -> bytes:

@@ -8,17 +8,11 @@ import pytest
 
 from service.errors import MediaLimitError, UnsupportedMediaError
 from tests.media import decode_request, encode, numbered_frames
-from tests.service.uploads import Decode, decode_worker
+from tests.service.uploads import Decode
 
 # The index comes last: nothing has to move when it grows.
 CLIP = encode(numbered_frames(40))
 CONTAINERS = (b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl")
-
-
-@pytest.fixture(scope="module")
-def decode() -> Iterator[Decode]:
-    with decode_worker() as decode:
-        yield decode
 
 
 def box(kind: bytes, *parts: bytes) -> bytes:

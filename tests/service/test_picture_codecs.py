@@ -1,7 +1,6 @@
 """Hostile JPEG and PNG pictures as the frames of a video."""
 
 import io
-from collections.abc import Iterator
 from fractions import Fraction
 
 import av
@@ -12,13 +11,7 @@ from service.errors import MediaLimitError
 from tests.media import encode, numbered_frames
 from tests.service.test_jpeg import FRAME, PICTURE, QUANTISERS, with_segments
 from tests.service.test_png import PLAIN, ZEROS, chunk, png, with_chunks
-from tests.service.uploads import Decode, decode_worker
-
-
-@pytest.fixture(scope="module")
-def decode() -> Iterator[Decode]:
-    with decode_worker() as decode:
-        yield decode
+from tests.service.uploads import Decode
 
 
 def video(container: str, codec: str, *pictures: bytes) -> bytes:
