@@ -68,9 +68,7 @@ class RuntimeChooser:
         """
         file = artefact.model_file(self._precision)
         if self._choice != AUTO:
-            runtime = ALL_KINDS[self._choice].open(file, self._precision, self._threads, options)
-            check(runtime)
-            return runtime
+            return self._sound(ALL_KINDS[self._choice], file, check, options)
         kinds = [kind for kind in KINDS.values() if kind.version is not None and self._precision in kind.precisions]
         if not kinds:
             raise RuntimeLoadError(
@@ -78,9 +76,7 @@ class RuntimeChooser:
                 + " or ".join(kind.cure for kind in KINDS.values() if self._precision in kind.precisions)
             )
         if len(kinds) == 1:
-            runtime = self._open(kinds[0], file)
-            check(runtime)
-            return runtime
+            return self._sound(kinds[0], file, check)
         output: OutputName = "logits"
         facts = self._facts(artefact.manifest.files[file.name], kinds, batches)
         record = self._cache / "runtimes" / f"{_digest(facts)}.json"
@@ -108,8 +104,16 @@ class RuntimeChooser:
             return runtime
         raise refusals[0]
 
-    def _open(self, kind: RuntimeKind, file: Path) -> Runtime:
-        return kind.open(file, self._precision, self._threads)
+    def _sound(
+        self, kind: RuntimeKind, file: Path, check: Callable[[Runtime], None], options: GpuOptions | None = None
+    ) -> Runtime:
+        """Return a runtime of that kind that passes the check."""
+        runtime = self._open(kind, file, options)
+        check(runtime)
+        return runtime
+
+    def _open(self, kind: RuntimeKind, file: Path, options: GpuOptions | None = None) -> Runtime:
+        return kind.open(file, self._precision, self._threads, options)
 
     def _facts(self, model: str, kinds: list[RuntimeKind], batches: list[NDArray[np.uint8]]) -> dict[str, object]:
         """Return everything that a measurement depends on."""
