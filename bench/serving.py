@@ -53,7 +53,7 @@ def throughput(clip: bytes) -> None:
         for _ in tqdm(range(5), "throughput", unit="turn", leave=False):
             raw.append(processes.rate(clip, 10))
             served.append(closed_loop(server, clip, CALLERS, 10))
-        blocked = str(event_loop)
+        blocked = event_loop.report()
     rates = [load.rate for load in served]
     ratio = median(http / without for http, without in zip(rates, raw, strict=True))
     print(f"pipeline alone, {cores} processes    {_spread(raw)} clips/s")
@@ -110,7 +110,7 @@ def overload(clip: bytes, seconds: float = 60, deadline: float = 5) -> None:
         resident, event_loop = [resident_memory(server.pid)], _EventLoop(server, idle)
         load = open_loop(server, clip, 2 * capacity, seconds, lambda: resident.append(resident_memory(server.pid)))
         after = closed_loop(server, clip, CALLERS, 20).rate
-        blocked = str(event_loop)
+        blocked = event_loop.report()
     capacity = (capacity + after) / 2
     print(f"capacity, {CALLERS} callers          {capacity:.1f} clips/s, before and after the overload")
     print(f"offered                       {2 * capacity:.1f} a second for {seconds:g} s; {load.late} sent late")
@@ -182,7 +182,8 @@ class _EventLoop:
         self._idle = idle
         self._before = self._counts()
 
-    def __str__(self) -> str:
+    def report(self) -> str:
+        """Tell how late both were until now; the idle process ends."""
         late, wakings = (now - before for now, before in zip(self._counts(), self._before, strict=True))
         idle_late, idle_wakings = self._idle.counts()
         return (
