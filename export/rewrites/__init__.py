@@ -13,6 +13,7 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import rewrite
 
 from export.rewrites.batch_norm import FoldBatchNorm
+from export.rewrites.merged_transposes import MergeTransposes
 from export.rewrites.precision import unify_types
 from export.rewrites.time_as_channels import TimeAsChannels
 
@@ -23,7 +24,7 @@ _LARGEST_CONSTANT = 1 << 25
 
 def rewritten(model: onnx.ModelProto, runtime: RuntimeName) -> onnx.ModelProto:
     """Return the model with its constants folded and every change that suits the runtime."""
-    rules = [FoldBatchNorm.rule()]  # type: ignore[no-untyped-call]
+    rules = [FoldBatchNorm.rule(), MergeTransposes.rule()]  # type: ignore[no-untyped-call]
     if runtime == "onnxruntime":
         rules.append(TimeAsChannels.rule())  # type: ignore[no-untyped-call]
     graph = ir.from_proto(model)

@@ -76,11 +76,13 @@ def expected_transposes(network: Network) -> int | None:
             # Token mixing and downsampling want channels first, all else has them last.
             return 1 + 1 + 2 * sum(depths) + 2 * 3
         case MorphMLP():
-            # Chunks are gathered and put back: two pathways, one in the last stage, and one over time. In stage 3 a
-            # chunk is longer than a column, so that the plane is turned as well. Stem and downsampling as above. Maps
-            # leave the backbone with channels first, and the head wants tokens.
+            # Chunks are gathered and put back: two pathways, one in the last stage, and one over time. Where a column
+            # is no whole number of chunks the plane is turned as well. Stem and downsampling as above. Maps leave the
+            # backbone with channels first, and the head wants tokens.
             pathways = 2 * sum(depths[:3]) + depths[3] + (sum(depths) if config.is_video else 0)
-            return 1 + 1 + 2 * pathways + 2 * depths[2] + 2 * 3 + 2
+            columns = [config.input_size // reduction for reduction in (4, 8, 16)]
+            turned = sum(d for d, c, chunk in zip(depths, columns, config.chunk_lengths, strict=False) if c % chunk)
+            return 1 + 1 + 2 * pathways + 2 * turned + 2 * 3 + 2
         case Segmentor() if isinstance(config.backbone, UniFormerConfig) and config.backbone.stage3 == "global":
             # As UniFormer, without its head, and a LayerNorm for each of the four stages.
             embeddings = 2 * 4 if config.backbone.stem == "patch" else 0

@@ -10,10 +10,12 @@ from export.verification import LIMITS, torch_cases, verify
 from models import create_model, list_models, model_entry
 from tests.export.graph_quality import check_graph
 
-# One light member of each family in the default run; all others on request.
+# Light members of each family in the default run; all others on request.
 DEFAULT = {
     "cyclemlp_b1_in1k",
+    "mlp3d_tiny_shapes",
     "morphmlp_t_in1k",
+    "morphmlp_tiny_shapes",
     "mvit_b16_max_in1k",
     "smlpnet_t_star_in1k",
     "uniformer_s_in1k",

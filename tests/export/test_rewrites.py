@@ -213,3 +213,37 @@ def test_weights_that_the_exporter_left_in_float32_take_the_networks_type() -> N
     model = exported(module, torch.randn(2, 6, 4, 5, 7).to(torch.bfloat16), "openvino")
     assert operators(model) == {"Conv": 1}
     assert {tensor.data_type for tensor in model.graph.initializer} == {onnx.TensorProto.BFLOAT16}
+
+
+class MovesTwice(nn.Module):
+    """Moves axes, scales and shifts by constants of fewer axes, and moves axes again."""
+
+    def __init__(self, first: tuple[int, ...], second: tuple[int, ...]) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.scale = nn.Parameter(torch.randn(3, 1, 1, 1))
+        self.shift = nn.Parameter(torch.randn(5, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.permute(self.first) * self.scale + self.shift).permute(self.second).relu()
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_axes_that_move_around_a_normalisation_move_once(runtime: RuntimeName) -> None:
+    module, x = MovesTwice((0, 4, 1, 2, 3), (0, 2, 1, 4, 3)).eval(), torch.randn(2, 4, 5, 6, 3)
+    model = exported(module, x, runtime)
+    assert operators(model) == {"Transpose": 1, "Mul": 1, "Add": 1, "Relu": 1}
+    assert_same(module, model, x)
+
+
+class Rereads(MovesTwice):
+    """Needs the values in between as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        moved = x.permute(self.first) * self.scale + self.shift
+        return moved.permute(self.second).relu() + moved.mean()
+
+
+def test_axes_whose_first_order_others_read_move_twice() -> None:
+    module, x = Rereads((0, 4, 1, 2, 3), (0, 2, 1, 4, 3)).eval(), torch.randn(2, 4, 5, 6, 3)
+    assert operators(exported(module, x, "onnxruntime"))["Transpose"] == 2
