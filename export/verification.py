@@ -39,8 +39,8 @@ class Limits:
     """What a written file may differ by from the torch network in float32.
 
     Attributes:
-        relative_error: Of the logits of any view, or of many what 99 in 100 keep to (export/comparison.py); of an int8
-            file, of decoded clips only, since noise lies outside the ranges that it was calibrated for.
+        relative_error: Of the logits of any made-up view, and of what 99 in 100 decoded clips keep to; of an int8 file,
+            of decoded clips only, since noise lies outside the ranges that it was calibrated for.
         agreement: Share of equal classes, of the pixels of a mask and of decoded clips.
         runtime: The one that runs the file to find out: ONNX Runtime's CPU provider refuses bf16, and int8 files are
             made for OpenVINO.
@@ -139,14 +139,14 @@ def verify(model_file: Path, precision: PrecisionName, cases: list[Case], max_ba
         input_sizes=tuple((case.views.shape[-3], case.views.shape[-2]) for case in cases),
         inputs=len(cases[0].views),
         max_abs_difference=figures["max_abs_difference"],
-        relative_error=figures["relative_error"],
+        relative_error=figures["max_relative_error"],
         top1_agreement=figures["top1_agreement"],
     )
     if precision != "int8":
         _hold(model_file, result, LIMITS[precision], has_classes=any("mask" in case.outputs for case in cases))
-    if not figures["first_view_error"] < PARITY_LIMITS[precision]:
+    if not figures["parity_error"] < PARITY_LIMITS[precision]:
         raise VerificationError(
-            f"{model_file.name} differs from torch on the parity view by a relative {figures['first_view_error']:.2e}; "
+            f"{model_file.name} differs from torch on the parity view by a relative {figures['parity_error']:.2e}; "
             f"the limit is {PARITY_LIMITS[precision]:g}, and no server would load it"
         )
     return result
@@ -159,9 +159,15 @@ def measure_on_clips(model_file: Path, precision: PrecisionName, cases: list[Cas
         VerificationError: The file cannot be run, or differs by more than the limits; with the figures.
     """
     figures = _compare(model_file, precision, cases, (1,))
-    for unknown in ("max_abs_difference", "first_view_error"):
-        figures.pop(unknown)
-    result = ClipFigures(clips=sum(len(case.views) for case in cases), **figures)
+    result = ClipFigures(
+        clips=sum(len(case.views) for case in cases),
+        # A network that chooses among tokens (light UniFormer) is not continuous: a view whose choice is a tie jumps at
+        # any change, in the order of the sums too, and tells nothing of the precision.
+        relative_error=figures["usual_relative_error"],
+        top1_agreement=figures["top1_agreement"],
+        accuracy=figures["accuracy"],
+        torch_accuracy=figures["torch_accuracy"],
+    )
     _hold(model_file, result, LIMITS[precision], has_classes=True)
     return result
 

@@ -158,8 +158,9 @@ class Verification(_Part):
         input_sizes: Heights and widths compared, each at every batch size.
         inputs: Number of different inputs compared at each.
         max_abs_difference: Largest difference of a logit.
-        relative_error: ||file - torch|| / ||torch - mean(torch)|| of the worst view, or of many what 99 in 100 keep to.
-        top1_agreement: Share of arg maxes that agree, 0 to 1: one a view, or for segmentation one a pixel.
+        relative_error: ||file - torch|| / ||torch - mean(torch)|| of the logits of the worst view.
+        top1_agreement: Share of arg maxes that agree, 0 to 1: one a view, or for segmentation one a pixel; the mean over
+            all runs.
     """
 
     batch_sizes: tuple[int, ...]
@@ -174,8 +175,9 @@ class ClipFigures(_Part):
     """How one model file did on decoded clips or pictures that nothing was calibrated with.
 
     Attributes:
-        clips: How many.
-        relative_error, top1_agreement: As in Verification, against the torch network in float32.
+        clips: How many; of each its first view alone, so that accuracy is not that of the model's whole protocol.
+        relative_error: As in Verification, but what 99 in 100 keep to: so the largest of fewer than 100.
+        top1_agreement: As in Verification.
         accuracy: Share whose first class is the right one; None without labels.
         torch_accuracy: The same of the torch network in float32.
     """

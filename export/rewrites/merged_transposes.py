@@ -21,7 +21,7 @@ class MergeTransposes(RewriteRuleClassBase):
     def pattern(self, op: Any, x: Any) -> Any:
         return op.Transpose(x, _outputs=["moved"])
 
-    def check(self, _context: Any, x: ir.Value, **_: ir.Value) -> MatchResult:
+    def check(self, _context: Any, x: ir.Value, **_moved: Any) -> MatchResult:
         return matched(_first_transpose(x) is not None)
 
     def rewrite(self, op: Any, x: ir.Value, moved: ir.Value) -> Any:

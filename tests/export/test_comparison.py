@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from export.errors import VerificationError
-from export.verification import Case, measure_on_clips
+from export.verification import Case, measure_on_clips, verify
 
 VIEWS = np.random.default_rng(0).integers(0, 256, (200, 4), np.uint8)
 
@@ -50,3 +50,33 @@ def test_two_views_in_a_hundred_may_not(model: Path) -> None:
 def test_of_few_views_none_may_jump(model: Path) -> None:
     with pytest.raises(VerificationError, match=r"on 99 decoded clips by a relative 5\.00e-01"):
         measure_on_clips(model, "fp16", [Case(VIEWS[:99], {"logits": answers(1)[:99]})])
+
+
+def test_no_row_of_the_largest_batch_may_be_wrong(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Flatten", ["frames"], ["flat"]),
+        helper.make_node("Cast", ["flat"], ["right"], to=TensorProto.FLOAT),
+        helper.make_node("Shape", ["frames"], ["shape"], start=0, end=1),
+        helper.make_node("Squeeze", ["shape"], ["batch"]),
+        helper.make_node("Range", ["zero", "batch", "one"], ["row"]),
+        helper.make_node("Greater", ["row", "last right"], ["is wrong"]),
+        helper.make_node("Cast", ["is wrong"], ["wrong"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["wrong", "axis"], ["of all"]),
+        helper.make_node("Add", ["right", "of all"], ["logits"]),
+    ]
+    numbers = {"zero": 0, "one": 1, "last right": 254}
+    constants = [helper.make_tensor(name, TensorProto.INT64, [], [number]) for name, number in numbers.items()]
+    graph = helper.make_graph(
+        nodes,
+        "wrong in row 255",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", 2, 2, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 12])],
+        [*constants, helper.make_tensor("axis", TensorProto.INT64, [1], [1])],
+    )
+    file = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), file)
+    views = VIEWS[:24].reshape(8, 2, 2, 3)
+    case = Case(views, {"logits": views.reshape(8, 12).astype(np.float32)})
+    assert verify(file, "fp32", [case], 255).relative_error == 0
+    with pytest.raises(VerificationError, match="differs from torch by a relative"):
+        verify(file, "fp32", [case], 256)
