@@ -58,7 +58,9 @@ def run_module(arguments: Sequence[str], parts: int, unit: str, content: str = "
             process.wait()
         if process.returncode:
             errors.seek(0)
-            raise ExportError(errors.read().strip()[-2000:])
+            # One that the kernel killed, for its memory perhaps, left no word.
+            reason = errors.read().strip()[-2000:] or f"its process ended with status {process.returncode}"
+            raise ExportError(reason)
     return printed
 
 

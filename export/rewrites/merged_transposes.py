@@ -21,8 +21,9 @@ class MergeTransposes(RewriteRuleClassBase):
     def pattern(self, op: Any, x: Any) -> Any:
         return op.Transpose(x, _outputs=["moved"])
 
-    def check(self, _context: Any, x: ir.Value, **_moved: Any) -> MatchResult:
-        return matched(_first_transpose(x) is not None)
+    def check(self, _context: Any, x: ir.Value, moved: ir.Value) -> MatchResult:
+        both = (_first_transpose(x), producer(moved))
+        return matched(all(node is not None and "perm" in node.attributes for node in both))
 
     def rewrite(self, op: Any, x: ir.Value, moved: ir.Value) -> Any:
         second = integers(producer(moved), "perm", [])

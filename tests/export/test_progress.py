@@ -45,3 +45,10 @@ def test_child_that_fails_is_quoted() -> None:
         run_module(["json.tool"], 1, "part", "no JSON")
     with pytest.raises(ExportError, match="No module named no_such_module"):
         run_module(["no_such_module"], 1, "part", "nobody reads this" * 100_000)
+
+
+def test_child_that_is_killed_leaves_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "killed.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ExportError, match="its process ended with status -9"):
+        run_module(["killed"], 1, "part")
