@@ -10,7 +10,6 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -53,8 +52,8 @@ def quantise(model: Path, output: Path, views: Sequence[NDArray[np.uint8]], repo
             report(f"finding out which of {len(names)} layers suffer from int8 (relative error {error:.3f} with all)")
             errors = {name: quantiser.error_of_layer(name) for name in tracked(names, "layer")}
             worst = sorted(errors, key=errors.__getitem__, reverse=True)
-            while error > TARGET_ERROR and len(left) * 2 <= len(names):
-                left = worst[: max(1, len(left) * 2)]
+            while error > TARGET_ERROR and (more := max(1, 2 * len(left))) * 2 <= len(names):
+                left = worst[:more]
                 quantiser.write(output, left)
                 error = quantiser.error(output)
         return left
@@ -78,6 +77,7 @@ class _Quantiser:
         prepared = onnx.load(self._prepared)
         prepare_for_int8(prepared.graph)
         onnx.save(prepared, self._prepared)
+        # Of pictures of different sizes the logits have different shapes.
         self._wanted = _logits(model, views[:_JUDGED])
 
     def layers(self) -> list[str]:
@@ -108,10 +108,9 @@ class _Quantiser:
 
     def error(self, file: Path, views: int = _JUDGED) -> float:
         """Return the relative error of a file's logits against the float32 file's, over the first `views`."""
-        wanted = self._wanted[:views]
-        difference = np.linalg.norm(_logits(file, self._views[:views]) - wanted, axis=1)
-        spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
-        return float(np.sqrt(np.mean((difference / spread) ** 2)))
+        pairs = zip(_logits(file, self._views[:views]), self._wanted[:views], strict=True)
+        errors = [np.linalg.norm(actual - wanted) / np.linalg.norm(wanted - wanted.mean()) for actual, wanted in pairs]
+        return float(np.sqrt(np.mean(np.square(errors))))
 
     def error_of_layer(self, name: str) -> float:
         """Return the error when that layer alone is quantised."""
@@ -130,10 +129,9 @@ class _Views(CalibrationDataReader):  # type: ignore[misc]
         return None if view is None else {INPUT_NAME: view[None]}
 
 
-def _logits(file: Path, views: Sequence[NDArray[np.uint8]]) -> NDArray[Any]:
+def _logits(file: Path, views: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-    rows = [session.run([LOGITS_NAME], {INPUT_NAME: view[None]})[0].ravel() for view in views]
-    return np.stack(rows)
+    return [session.run([LOGITS_NAME], {INPUT_NAME: view[None]})[0] for view in views]
 
 
 def _is_no_recommendation(record: logging.LogRecord) -> bool:

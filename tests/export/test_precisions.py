@@ -241,8 +241,24 @@ def test_weight_that_does_not_fit_is_named() -> None:
     assert converted(network, torch.bfloat16).get_parameter("head.weight").dtype == torch.bfloat16
 
 
-def test_layer_that_int8_harms_is_left_in_float32(tmp_path: Path) -> None:
-    """One feature is ten thousand times the others, and hardly counts: a common scale leaves nothing of the others."""
+def model_of(
+    nodes: list[onnx.NodeProto], view: list[int | str], logits: list[int | str], **weights: Any
+) -> onnx.ModelProto:
+    body = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", *view])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", *logits])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def two_layers(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Write a model of two layers, of which the second suffers from int8; return views, and their logits.
+
+    One feature is ten thousand times the others, and hardly counts: a common scale leaves nothing of the others.
+    """
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(12, 16)).astype(np.float32), rng.normal(size=(16, 5)).astype(np.float32)
     first[:, 0] *= 1e4
@@ -253,22 +269,40 @@ def test_layer_that_int8_harms_is_left_in_float32(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["flat", "w1"], ["features"], "first"),
         helper.make_node("MatMul", ["features", "w2"], ["logits"], "second"),
     ]
-    weights = {"w1": first, "w2": second, "shape": np.array([-1, 12])}
-    body = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", 2, 2, 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 5])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model, output = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
-    onnx.save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), model)
+    onnx.save(model_of(nodes, [2, 2, 3], [5], w1=first, w2=second, shape=np.array([-1, 12])), file)
     frames = rng.integers(0, 256, (6, 2, 2, 3), np.uint8)
+    return frames, frames.reshape(6, 12).astype(np.float32) @ first @ second
+
+
+def test_layer_that_int8_harms_is_left_in_float32(tmp_path: Path) -> None:
+    model, output = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
+    frames, wanted = two_layers(model)
     steps: list[str] = []
     assert quantise(model, output, list(frames), steps.append) == ["second"]
     assert "which of 2 layers suffer" in steps[0]
     (logits,) = ort.InferenceSession(output, providers=["CPUExecutionProvider"]).run(["logits"], {"frames": frames})
-    assert relative_error(logits, frames.reshape(6, 12).astype(np.float32) @ first @ second) < 0.1
+    assert relative_error(logits, wanted) < 0.1
+
+
+def test_int8_leaves_no_more_than_half_of_the_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.quantization.TARGET_ERROR", 0.0)
+    model = tmp_path / "model.onnx"
+    frames, _ = two_layers(model)
+    assert quantise(model, tmp_path / "model.int8.onnx", list(frames), lambda _: None) == ["second"]
+
+
+def test_int8_is_judged_by_pictures_of_different_sizes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["floats"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["floats", "w"], ["logits"], "only"),
+    ]
+    model, output = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
+    weights = rng.normal(size=(3, 5)).astype(np.float32)
+    onnx.save(model_of(nodes, ["height", "width", 3], ["height", "width", 5], w=weights), model)
+    views = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((4, 6), (6, 4), (5, 5))]
+    assert quantise(model, output, views, lambda _: None) == []
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(output).graph.node}
 
 
 def test_labels_file_names_every_clip(clips: Path) -> None:
