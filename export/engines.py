@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
 
 from export.errors import ExportError
 from export.graph import input_shape
@@ -17,7 +16,6 @@ from models import model_entry
 from models.weights import WholePicture
 from service.manifest import EngineBuilder, PrecisionName
 
-ENGINE_BUILDERS: tuple[EngineBuilder, ...] = get_args(EngineBuilder)
 _SMALLEST_SIDE, _MULTIPLE = 64, 32
 
 
