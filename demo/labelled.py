@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from demo.clips import generate_file
 from demo.shapes import LABEL_SETS
+from demo.storage import replacing
 
 # Training, its held-out set and the evaluation over HTTP use others (demo/training.py, demo/evaluate.py).
 SEED = 3
@@ -42,7 +43,8 @@ def write_clips(
         made = pool.map(partial(_write, folder, seed, labels, generate), range(count), names, chunksize=8)
         given = list(tqdm(made, total=count, desc=f"clips of seed {seed}", unit="clip"))
     text = json.dumps(dict(zip(names, given, strict=True)), indent=2)
-    (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
+    with replacing(folder / LABELS_FILE) as content:
+        content.write(f"{text}\n".encode())
 
 
 def _write(folder: Path, seed: int, labels: str, generate: Generate, number: int, name: str) -> str:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from demo.mean_iou import MeanIoU
 from demo.scene_files import generate_scene_file
 from demo.scenes import SCENE_LABELS
+from demo.storage import replacing
 from demo.training import DATA_FOLDER, HOLD_OUT_SEED, TRAIN_SEED, fit, save_weights
 from demo.whole_picture import resize_whole, segment, to_input, whole_picture_rule
 from models import Network, create_model
@@ -61,8 +62,8 @@ def load_examples(seed: int, count: int) -> Example:
         made = pool.map(make, range(count), chunksize=8)
         examples = list(tqdm(made, total=count, desc=f"scenes of seed {seed}", unit="scene"))
     pictures, masks = (np.stack(arrays) for arrays in zip(*examples, strict=True))
-    DATA_FOLDER.mkdir(parents=True, exist_ok=True)
-    np.savez(file, pictures=pictures, masks=masks)
+    with replacing(file) as content:
+        np.savez(content, pictures=pictures, masks=masks)
     return pictures, masks
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from demo.storage import replacing
 from models import Network
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -68,10 +69,10 @@ def save_weights(network: Network) -> Path:
 
     Half the bytes in the repository, and what is measured afterwards is what the file holds.
     """
-    WEIGHTS_FOLDER.mkdir(exist_ok=True)
     file = WEIGHTS_FOLDER / f"{network.name}.safetensors"
     state = network.state_dict()
     rounded = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     network.load_state_dict(rounded)
-    save_file({key: value.contiguous() for key, value in rounded.items()}, file)
+    with replacing(file) as content:
+        content.write(save({key: value.contiguous() for key, value in rounded.items()}))
     return file
