@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from demo.shapes import LABELS, Clip, render_clip
 
+PICTURE_EVERY = 40
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -90,3 +92,9 @@ def generate_picture_file(seed: int, number: int, labels: str = "shapes") -> tup
     """Return still picture `number` of the set `seed` as a JPEG file, and its label of a set."""
     clip = render_clip("still", np.random.default_rng((seed, number, 2)))
     return encode_picture(clip.frames[0]), clip.label_of(labels)
+
+
+def generate_example(seed: int, number: int, labels: str) -> tuple[bytes, str]:
+    """Return the file and the label of training example `number`: a clip, now and then a still picture."""
+    generate = generate_picture_file if number % PICTURE_EVERY == 0 else generate_file
+    return generate(seed, number, labels)

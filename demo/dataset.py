@@ -11,35 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from demo.clips import generate_file, generate_picture_file
-from demo.labelled import LABELS_FILE, write_clips
+from demo.clips import generate_example
+from demo.labelled import LABELS_FILE, kept_clips
 from export.manifests import view_protocol
 from models import load_labels, model_entry
 from service.media.extract import extract
 from service.media.types import DecodeLimits, DecodeRequest
 
 LIMITS = DecodeLimits(max_pixels=4096 * 4096, max_frames=10_000, max_seconds=60, max_streams=8)
-PICTURE_EVERY = 40
-
-
-def generate_example(seed: int, number: int, labels: str) -> tuple[bytes, str]:
-    """Return the file and the label of example `number`: a clip, now and then a still picture."""
-    generate = generate_picture_file if number % PICTURE_EVERY == 0 else generate_file
-    return generate(seed, number, labels)
 
 
 def load_examples(seed: int, count: int, name: str, folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return what model `name` sees of the set `seed`, and the numbers of the right labels.
 
-    The files are made once and kept in `folder`; decoding them takes seconds.
+    The files are kept in `folder`; decoding them takes seconds.
 
     Returns:
         Views, uint8 (count, views, T, H, W, 3), and label numbers (count,).
     """
     labels = model_entry(name).weights.labels
-    files = folder / f"{labels}_{seed}_{count}"
-    if not (files / LABELS_FILE).is_file():
-        write_clips(files, count, seed, labels, generate_example)
+    files = kept_clips(folder, count, seed, labels, generate_example)
     given: dict[str, str] = json.loads((files / LABELS_FILE).read_text(encoding="utf-8"))
     request = DecodeRequest(**view_protocol(name), limits=LIMITS)
     with ProcessPoolExecutor() as pool:

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import get_args
 
-from demo.labelled import LABELS_FILE, SEED, write_clips
+from demo.labelled import SEED, kept_clips
 from demo.recipes import RECIPES
 from demo.training import DATA_FOLDER, WEIGHTS_FOLDER
 from export.artefact import export_model, make_order
@@ -38,11 +38,8 @@ COLUMNS = (
 
 
 def labelled_clips(labels: str, count: int) -> Path:
-    """Return a folder of `count` clips with their labels; made once, kept."""
-    folder = DATA_FOLDER / f"{labels}_{SEED}_{count}"
-    if not (folder / LABELS_FILE).is_file():
-        write_clips(folder, count, labels=labels)
-    return folder
+    """Return a folder of `count` clips with their labels, which no training sees."""
+    return kept_clips(DATA_FOLDER, count, SEED, labels)
 
 
 def export_all_precisions(name: str, clips: Path) -> Path:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from demo import clips, shapes
 from demo.clips import generate_file
 from demo.shapes import LABEL_SETS
-from demo.storage import replacing
+from demo.storage import replacing, source_digest
 
 # Training, its held-out set and the evaluation over HTTP use others (demo/training.py, demo/evaluate.py).
 SEED = 3
@@ -45,6 +46,14 @@ def write_clips(
     text = json.dumps(dict(zip(names, given, strict=True)), indent=2)
     with replacing(folder / LABELS_FILE) as content:
         content.write(f"{text}\n".encode())
+
+
+def kept_clips(folder: Path, count: int, seed: int, labels: str, generate: Generate = generate_file) -> Path:
+    """Return a folder within `folder` of what `write_clips` makes; made once, until the code that makes it changes."""
+    files = folder / f"{labels}_{seed}_{count}_{source_digest(shapes, clips, generate)}"
+    if not (files / LABELS_FILE).is_file():
+        write_clips(files, count, seed, labels, generate)
+    return files
 
 
 def _write(folder: Path, seed: int, labels: str, generate: Generate, number: int, name: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 
@@ -24,3 +27,14 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def source_digest(*parts: ModuleType | Callable[..., object], settings: object = None) -> str:
+    """Return eight digits for the name of what is kept, so that it is made anew when the code that makes it changes.
+
+    Args:
+        parts: Modules and functions whose source counts.
+        settings: A value whose text counts too.
+    """
+    sources = [inspect.getsource(part) for part in parts]
+    return hashlib.sha256("\0".join([*sources, repr(settings)]).encode()).hexdigest()[:8]

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from demo import scene_files, scenes, whole_picture
 from demo.mean_iou import MeanIoU
 from demo.scene_files import generate_scene_file
 from demo.scenes import SCENE_LABELS
-from demo.storage import replacing
+from demo.storage import replacing, source_digest
 from demo.training import DATA_FOLDER, HOLD_OUT_SEED, TRAIN_SEED, fit, save_weights
 from demo.whole_picture import resize_whole, segment, to_input, whole_picture_rule
 from models import Network, create_model
@@ -52,12 +53,17 @@ def training_example(number: int, seed: int, rule: WholePicture) -> Example:
 
 
 def load_examples(seed: int, count: int) -> Example:
-    """Return squares (count, side, side, 3) and masks (count, side, side) of the set `seed`; made once, kept."""
-    file = DATA_FOLDER / f"{NAME}_{seed}_{count}.npz"
+    """Return squares (count, side, side, 3) and masks (count, side, side) of the set `seed`.
+
+    They are made once, until the code that makes them changes.
+    """
+    rule = whole_picture_rule(NAME)
+    makers = (scenes, scene_files, whole_picture, decoded_scene, training_example)
+    file = DATA_FOLDER / f"{NAME}_{seed}_{count}_{source_digest(*makers, settings=rule)}.npz"
     if file.is_file():
         with np.load(file, allow_pickle=False) as stored:
             return stored["pictures"], stored["masks"]
-    make = partial(training_example, seed=seed, rule=whole_picture_rule(NAME))
+    make = partial(training_example, seed=seed, rule=rule)
     with ProcessPoolExecutor() as pool:
         made = pool.map(make, range(count), chunksize=8)
         examples = list(tqdm(made, total=count, desc=f"scenes of seed {seed}", unit="scene"))
