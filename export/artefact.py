@@ -13,10 +13,11 @@ from typing import get_args
 from export.clips import read_clips
 from export.errors import ExportError
 from export.graph import served_network
-from export.manifests import Sources, make_manifest
+from export.manifests import make_manifest
+from export.precision_files import PrecisionWriter
 from export.progress import Report
+from export.sources import Sources
 from export.staging import staging
-from export.variants import PrecisionWriter
 from export.verification import LIMITS
 from models import create_model, list_models, load_checkpoint, load_labels, load_palette, model_entry
 from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, EngineBuilder, PrecisionName
@@ -32,25 +33,19 @@ class Order:
 
     Attributes:
         name: A registered name of a model that classifies or segments.
-        checkpoint: Official file or .safetensors; None exports untrained weights.
+        sources: The checkpoint, an official file or .safetensors, or none to export untrained weights; and a folder of
+            media files (export/clips.py), of which one half gives int8 its ranges and every precision is measured on
+            the other.
         max_batch_size: Largest batch that is verified, and so the largest that the server will run.
         precisions: Model files to write, in the order of PrecisionName; fp32 is always among them.
-        calibration: Folder of media files (export/clips.py): one half gives int8 its ranges, every precision is
-            measured on the other.
         engines: Builders of TensorRT engines that must take every file.
     """
 
     name: str
-    checkpoint: Path | None
+    sources: Sources
     max_batch_size: int
     precisions: tuple[PrecisionName, ...]
-    calibration: Path | None
     engines: tuple[EngineBuilder, ...] = ()
-
-    @property
-    def sources(self) -> Sources:
-        """What the artefact is made from."""
-        return Sources(self.checkpoint, self.calibration)
 
 
 @dataclass(frozen=True)
@@ -83,6 +78,7 @@ def make_order(
 
     Raises:
         ExportError: A checkpoint, folder or runtime is missing, or the server does not answer the model's task.
+        OSError: A checkpoint or clip cannot be read.
         ValueError: Unknown name.
     """
     task = model_entry(name).weights.task
@@ -105,7 +101,7 @@ def make_order(
             raise ExportError(f"{builder} is not installed: pip install 'clipserve[{extra}]'")
     written = tuple(known for known in get_args(PrecisionName) if known == "fp32" or known in precisions)
     default = DEFAULT_BATCH_SIZE_FOR_MASKS if task == "image_segmentation" else DEFAULT_BATCH_SIZE
-    return Order(name, checkpoint, max_batch_size or default, written, calibration, tuple(engines))
+    return Order(name, Sources.look_at(checkpoint, calibration), max_batch_size or default, written, tuple(engines))
 
 
 def export_model(order: Order, repository: Path, report: Report) -> Exported:
@@ -119,20 +115,23 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
         report: Called with a line of text before each step.
 
     Raises:
-        ExportError: Verification failed, or the calibration clips are of no use.
+        ExportError: Verification failed, the calibration clips are of no use, or a source changed while it was read.
         models.CheckpointError: The checkpoint does not fit.
+        OSError: A file cannot be read or written.
     """
     name, weights = order.name, model_entry(order.name).weights
     with staging(repository) as stage:
         report("building the network")
         network = create_model(name)
-        if order.checkpoint is not None:
-            report(f"loading {order.checkpoint}")
-            load_checkpoint(network, order.checkpoint)
+        sources = order.sources
+        if sources.checkpoint_file is not None:
+            report(f"loading {sources.checkpoint_file}")
+            load_checkpoint(network, sources.checkpoint_file)
         clips = None
-        if order.calibration is not None:
-            report(f"decoding the files of {order.calibration}")
-            clips = read_clips(order.calibration, name)
+        if sources.calibration is not None:
+            report(f"decoding the files of {sources.calibration}")
+            clips = read_clips(sources.calibration, name)
+        sources.check_unchanged()
         writer = PrecisionWriter(
             name, network, served_network(network), order.max_batch_size, clips, report, order.engines
         )
@@ -148,7 +147,7 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
             (stage.folder / PALETTE_FILE).write_text(palette, encoding="utf-8")
 
         def write_manifest(version: str) -> None:
-            manifest = make_manifest(name, version, order.sources, stage.folder, written, writer.parity)
+            manifest = make_manifest(name, version, sources, stage.folder, written, writer.parity)
             text = manifest.model_dump_json(indent=2) + "\n"
             (stage.folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 

@@ -148,7 +148,7 @@ def _list_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from export.sources import matching_models
+    from export.selection import matching_models
     from export.staging import check_writable
     from export.summary import artefact_rows, table
 
@@ -182,7 +182,7 @@ def _artefact(name: str, arguments: argparse.Namespace, alone: bool) -> tuple[Ar
     """Return the artefact of a model, and the seconds that each precision took; none if it was there already."""
     from export.artefact import export_model, make_order
     from export.resume import finished
-    from export.sources import find_checkpoint
+    from export.selection import find_checkpoint
 
     checkpoint = find_checkpoint(name, arguments.checkpoint, DEMO_WEIGHTS, alone)
     engines = [builder for builder in arguments.runtime if builder != "onnx"]

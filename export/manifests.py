@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
 from export.graph import INPUT_NAME, LOGITS_NAME, MASK_NAME, OPSET, input_shape
+from export.sources import Sources, tool_versions
 from models import load_labels, model_entry
 from models import weights as entries
 from service.manifest import (
     LABELS_FILE,
     PALETTE_FILE,
     SCHEMA_VERSION,
-    Checkpoint,
     ClassifierManifest,
     Manifest,
     Precision,
@@ -29,32 +26,6 @@ from service.manifest import (
     WholePicture,
     sha256_of,
 )
-
-TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "clipserve")
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The files that an artefact is made from.
-
-    Attributes:
-        checkpoint: The weights; None: untrained ones.
-        calibration: Folder of media files; None: none were used.
-    """
-
-    checkpoint: Path | None
-    calibration: Path | None
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says of them: names and digests."""
-        checkpoint = self.checkpoint and Checkpoint(file=self.checkpoint.name, sha256=sha256_of(self.checkpoint))
-        return {"checkpoint": checkpoint, "clips": self.calibration and _digest_of_folder(self.calibration)}
-
-
-def _digest_of_folder(folder: Path) -> str:
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    return hashlib.sha256("".join(f"{file.name}\0{sha256_of(file)}\n" for file in files).encode()).hexdigest()
 
 
 class ViewProtocol(TypedDict):
@@ -112,13 +83,14 @@ def make_manifest(
         "task": weights.task,
         "num_classes": len(load_labels(weights.labels)),
         "labels": LABELS_FILE,
-        **sources.facts,
+        "checkpoint": sources.checkpoint,
+        "clips": sources.clips,
         "parity": parity,
         "licence": weights.licence,
         "opset": OPSET,
         "max_batch_size": max(precisions["fp32"].verification.batch_sizes),
         "precisions": precisions,
-        "tools": tool_versions(),
+        "tools": tool_versions({entry.runtime for entry in precisions.values()} - {"onnxruntime"}),
         "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
     }
     if weights.task == "image_segmentation":
@@ -141,12 +113,3 @@ def make_manifest(
         **view_protocol(name),
         multi_label=weights.multi_label,
     )
-
-
-def tool_versions() -> dict[str, str]:
-    """Return the versions of what was used; OpenVINO need not be installed."""
-    versions = {}
-    for tool in TOOLS:
-        with suppress(PackageNotFoundError):
-            versions[tool] = version(tool)
-    return versions

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 from export.artefact import Order
-from export.manifests import tool_versions
+from export.manifests import make_manifest
+from models import load_labels, model_entry
 from service.manifest import MANIFEST_FILE, Artefact, ManifestError, parse_version, read_artefact
 
 
 def finished(order: Order, repository: Path) -> Artefact | None:
     """Return the newest artefact of the model if it is whole and the order would make the same one, else None.
 
-    The same: from the same checkpoint and clips, with the same precisions, largest batch and tools.
+    The same: from the same checkpoint and clips, with the same precisions, engines, largest batch, protocol and labels,
+    by the same tools and code.
     """
     home = repository / order.name
     versions = [number for path in home.glob(f"*/{MANIFEST_FILE}") if (number := parse_version(path.parent.name))]
@@ -20,15 +23,25 @@ def finished(order: Order, repository: Path) -> Artefact | None:
         return None
     try:
         artefact = read_artefact(home / str(max(versions)))
-    except ManifestError:
+    except (ManifestError, OSError):
         return None
-    manifest = artefact.manifest
-    made = {"checkpoint": manifest.checkpoint, "clips": manifest.clips}
-    same = (
-        made == order.sources.facts
-        and set(manifest.precisions) == set(order.precisions)
-        and all(set(order.engines) <= set(entry.engines) for entry in manifest.precisions.values())
+    return artefact if _has_what_is_ordered(artefact, order) and _would_be_made_now(artefact, order) else None
+
+
+def _has_what_is_ordered(artefact: Artefact, order: Order) -> bool:
+    manifest, engines = artefact.manifest, {builder: version(builder) for builder in order.engines}
+    return (
+        set(manifest.precisions) == set(order.precisions)
+        and all(engines.items() <= entry.engines.items() for entry in manifest.precisions.values())
         and manifest.max_batch_size == order.max_batch_size
-        and manifest.tools == tool_versions()
     )
-    return artefact if same else None
+
+
+def _would_be_made_now(artefact: Artefact, order: Order) -> bool:
+    """Tell whether the manifest would say the same if it were written now, but for the files' digests."""
+    was = artefact.manifest
+    if was.parity is None:
+        return False
+    now = make_manifest(order.name, was.version, order.sources, artefact.folder, was.precisions, was.parity)
+    same = was.model_dump(exclude={"files"}) == now.model_dump(exclude={"files"})
+    return same and tuple(artefact.labels) == load_labels(model_entry(order.name).weights.labels)

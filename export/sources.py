@@ -1,61 +1,84 @@
-"""Which models a command means, and which file holds the weights of each."""
+"""The files that an artefact is made from, and the tools that make it."""
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from export.artefact import servable_models
+import export
+import models
 from export.errors import ExportError
-from models import model_entry
+from service.manifest import Checkpoint, sha256_of
+
+_TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "clipserve")
 
 
-def matching_models(patterns: list[str]) -> list[str]:
-    """Return the names that are meant, each once: names as they are, and for a pattern all that match and are served.
+@dataclass(frozen=True)
+class Sources:
+    """The files that an artefact is made from, and what they were when they were looked at.
 
-    Raises:
-        ExportError: Nothing matches a pattern, or a name is unknown.
+    Attributes:
+        checkpoint_file: The weights; None: untrained ones.
+        calibration: Folder of media files; None: none were used.
+        checkpoint: Name and digest of the weights.
+        clips: SHA-256 over the names and digests of the media files.
     """
-    names: list[str] = []
-    for pattern in patterns:
-        names += [name for name in _matching(pattern) if name not in names]
-    return names
+
+    checkpoint_file: Path | None
+    calibration: Path | None
+    checkpoint: Checkpoint | None
+    clips: str | None
+
+    @classmethod
+    def look_at(cls, checkpoint_file: Path | None, calibration: Path | None) -> Sources:
+        """Take note of what the files are now.
+
+        Raises:
+            OSError: One cannot be read.
+        """
+        checkpoint = clips = None
+        if checkpoint_file is not None:
+            checkpoint = Checkpoint(file=checkpoint_file.name, sha256=sha256_of(checkpoint_file))
+        if calibration is not None:
+            clips = _digest_of_folder(calibration)
+        return cls(checkpoint_file, calibration, checkpoint, clips)
+
+    def check_unchanged(self) -> None:
+        """Go on if the files are still what they were.
+
+        Raises:
+            ExportError: One has been changed or removed.
+        """
+        try:
+            same = Sources.look_at(self.checkpoint_file, self.calibration) == self
+        except OSError:
+            same = False
+        if not same:
+            given = " or ".join(str(path) for path in (self.checkpoint_file, self.calibration) if path)
+            raise ExportError(f"{given} changed while it was read: export again when it is complete")
 
 
-def _matching(pattern: str) -> list[str]:
-    if set(pattern) & set("*?["):
-        found = [name for name in servable_models() if fnmatchcase(name, pattern)]
-        if not found:
-            raise ExportError(f"no model matches {pattern!r}; `clipserve models` lists them all")
-        return found
-    try:
-        return [model_entry(pattern).name]
-    except ValueError as error:
-        raise ExportError(str(error)) from error
+def _digest_of_folder(folder: Path) -> str:
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return hashlib.sha256("".join(f"{file.name}\0{sha256_of(file)}\n" for file in files).encode()).hexdigest()
 
 
-def find_checkpoint(name: str, given: Path | None, usual: Path, alone: bool) -> Path | None:
-    """Return the file with the weights of a model; None if none was given and none lies in the usual folder.
+def tool_versions(others: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of what exports, of `others` that were used too, and a digest of the code of our own."""
+    versions = {}
+    for tool in (*_TOOLS, *others):
+        with suppress(PackageNotFoundError):
+            versions[tool] = version(tool)
+    return {**versions, "code": _digest_of_code()}
 
-    Args:
-        name: The model's.
-        given: A file, or a folder with NAME.safetensors or the official file of each model.
-        usual: Folder to look in for NAME.safetensors when nothing is given.
-        alone: Whether it is the only model; one file cannot be the checkpoint of several.
 
-    Raises:
-        ExportError: The folder that was given holds none, or a file was given for several models.
-    """
-    if given is None:
-        own = usual / f"{name}.safetensors"
-        return own if own.is_file() else None
-    if not given.is_dir():
-        if not alone:
-            raise ExportError(f"{given} is one checkpoint for several models: give a folder with one for each")
-        return given
-    official = model_entry(name).weights.checkpoint
-    wanted = [f"{name}.safetensors", *([official] if official else [])]
-    for file in wanted:
-        if (given / file).is_file():
-            return given / file
-    raise ExportError(f"{given} holds no checkpoint of {name}; looked for {' and '.join(wanted)}")
+def _digest_of_code() -> str:
+    digest = hashlib.sha256()
+    for package in (models, export):
+        for file in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -99,10 +99,24 @@ def staging(repository: Path) -> Iterator[Staging]:
 
 
 def _place(repository: Path) -> Path:
-    """Return the folder beside the repository if one rename leads from there into it; a mounted volume is no such."""
+    """Return the folder beside the repository if one rename leads from there into it, else the repository."""
     outside = repository.absolute().parent
-    beside = outside.stat().st_dev == repository.stat().st_dev and os.access(outside, os.W_OK)
+    beside = _mount_of(outside) == _mount_of(repository) and os.access(outside, os.W_OK)
     return outside if beside else repository
+
+
+def _mount_of(folder: Path) -> str:
+    """Return the kernel's number of the mount that a folder is seen through.
+
+    No rename leads from one mount to another, though both may show the same file system, as two volumes of a container
+    do.
+    """
+    descriptor = os.open(folder, os.O_PATH)
+    try:
+        facts = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    finally:
+        os.close(descriptor)
+    return next(line for line in facts.splitlines() if line.startswith("mnt_id:"))
 
 
 def _remove_leftovers(place: Path) -> None:

@@ -89,6 +89,32 @@ def test_a_running_export_is_not_taken_for_a_leftover(repository: Path) -> None:
     assert read_artefact(repository / NAME / "2").manifest.version == "2"
 
 
+BOUND = """
+mount --bind {volume} {mounted} || exit 77
+exec {python} -c '
+import sys
+from pathlib import Path
+from export.staging import staging
+with staging(Path("{mounted}")) as stage:
+    (stage.folder / "file").write_bytes(b"content")
+    print(stage.put_in_place("model", lambda _: None))
+'
+"""
+
+
+def test_repository_may_be_another_mount_of_the_same_disk(tmp_path: Path) -> None:
+    volume, mounted = tmp_path / "volume", tmp_path / "mounted"
+    volume.mkdir()
+    mounted.mkdir()
+    script = BOUND.format(volume=volume, mounted=mounted, python=sys.executable)
+    run = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    if "unshare" in run.stderr or run.returncode == 77:
+        pytest.skip(f"no mount of its own can be had here: {run.stderr}")
+    assert run.stdout.strip() == str(mounted / "model" / "1"), run.stderr
+    assert (volume / "model" / "1" / "file").read_bytes() == b"content"
+    assert [path.name for path in volume.iterdir()] == ["model"]
+
+
 CHANGES = """
 import json, os, sys
 repository, changes, busy = sys.argv[1], [], False

@@ -1,5 +1,6 @@
 """`clipserve export` of several models: patterns, checkpoints of each, --resume, and what goes wrong on the way."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ from safetensors.torch import save_file
 from export.artefact import SERVED_TASKS, make_order
 from export.errors import ExportError
 from export.resume import finished
-from export.sources import find_checkpoint, matching_models
+from export.selection import find_checkpoint, matching_models
+from export.sources import Sources
 from export.staging import staging
 from models import create_model, list_models, model_entry
 from tests.command import clipserve
@@ -101,8 +103,8 @@ def test_folder_whose_name_is_no_number_is_no_version(
         assert stage.put_in_place(NAMES[0], lambda _: None) == repository / NAMES[0] / "2"
 
 
-@pytest.mark.parametrize("damage", ["content", "missing", "tools"])
-def test_artefact_that_is_damaged_or_of_other_tools_is_made_again(
+@pytest.mark.parametrize("damage", ["content", "missing", "tools", "protocol", "code"])
+def test_artefact_that_is_damaged_or_would_be_another_now_is_made_again(
     exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path, tmp_path: Path, damage: str
 ) -> None:
     repository = tmp_path / "repository"
@@ -115,9 +117,28 @@ def test_artefact_that_is_damaged_or_of_other_tools_is_made_again(
     elif damage == "missing":
         (folder / "labels.txt").unlink()
     else:
-        manifest = folder / "manifest.json"
-        manifest.write_text(manifest.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if damage == "tools":
+            manifest["tools"]["torch"] = "1.0"
+        elif damage == "code":
+            manifest["tools"]["code"] = "of another day"
+        else:
+            manifest["preprocessing"]["channels"] = "bgr"
+        (folder / "manifest.json").write_text(json.dumps(manifest))
     assert finished(order, repository) is None
+
+
+def test_source_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "weights.safetensors"
+    checkpoint.write_bytes(b"as ordered")
+    sources = Sources.look_at(checkpoint, None)
+    sources.check_unchanged()
+    checkpoint.write_bytes(b"as read")
+    with pytest.raises(ExportError, match=r"weights\.safetensors changed while it was read"):
+        sources.check_unchanged()
+    checkpoint.unlink()
+    with pytest.raises(ExportError, match=r"weights\.safetensors changed while it was read"):
+        sources.check_unchanged()
 
 
 def test_pattern_means_all_that_are_served() -> None:
@@ -143,6 +164,8 @@ def test_checkpoint_is_found_by_name_or_by_its_official_name(tmp_path: Path) -> 
     assert find_checkpoint("mvit_b16_in1k", None, nowhere, alone=True) is None
     with pytest.raises(ExportError, match="is one checkpoint for several models"):
         find_checkpoint("cyclemlp_b1_in1k", tmp_path / official, nowhere, alone=False)
+    with pytest.raises(ExportError, match="nowhere does not exist"):
+        find_checkpoint("cyclemlp_b1_in1k", nowhere, nowhere, alone=False)
 
 
 BROKEN = """
@@ -204,7 +227,7 @@ def test_batch_size_that_is_none_is_refused(size: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--checkpoint", "missing.pth"), "the checkpoint missing.pth does not exist; `clipserve models"),
+        (("--checkpoint", "missing.pth"), "missing.pth does not exist (--checkpoint); `clipserve models"),
         (("--calibration", "missing"), "there is no folder missing to take clips from"),
     ],
 )

@@ -1,0 +1,64 @@
+"""Which models a command means, and which file holds the weights of each."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from export.artefact import servable_models
+from export.errors import ExportError
+from models import model_entry
+
+
+def matching_models(patterns: list[str]) -> list[str]:
+    """Return the names that are meant, each once: names as they are, and for a pattern all that match and are served.
+
+    Raises:
+        ExportError: Nothing matches a pattern, or a name is unknown.
+    """
+    names: list[str] = []
+    for pattern in patterns:
+        names += [name for name in _matching(pattern) if name not in names]
+    return names
+
+
+def _matching(pattern: str) -> list[str]:
+    if set(pattern) & set("*?["):
+        found = [name for name in servable_models() if fnmatchcase(name, pattern)]
+        if not found:
+            raise ExportError(f"no model matches {pattern!r}; `clipserve models` lists them all")
+        return found
+    try:
+        return [model_entry(pattern).name]
+    except ValueError as error:
+        raise ExportError(str(error)) from error
+
+
+def find_checkpoint(name: str, given: Path | None, usual: Path, alone: bool) -> Path | None:
+    """Return the file with the weights of a model; None if none was given and none lies in the usual folder.
+
+    Args:
+        name: The model's.
+        given: A file, or a folder with NAME.safetensors or the official file of each model.
+        usual: Folder to look in for NAME.safetensors when nothing is given.
+        alone: Whether it is the only model; one file cannot be the checkpoint of several.
+
+    Raises:
+        ExportError: The folder that was given holds none, what was given is not there, or is one file for several
+            models.
+    """
+    if given is None:
+        own = usual / f"{name}.safetensors"
+        return own if own.is_file() else None
+    if not given.is_dir():
+        if not given.exists():
+            raise ExportError(f"{given} does not exist (--checkpoint); `clipserve models {name}` says where to get it")
+        if not alone:
+            raise ExportError(f"{given} is one checkpoint for several models: give a folder with one for each")
+        return given
+    official = model_entry(name).weights.checkpoint
+    wanted = [f"{name}.safetensors", *([official] if official else [])]
+    for file in wanted:
+        if (given / file).is_file():
+            return given / file
+    raise ExportError(f"{given} holds no checkpoint of {name}; looked for {' and '.join(wanted)}")
