@@ -24,11 +24,13 @@ from models import load_labels, model_entry
 LABELS_FILE = "labels.json"
 # The user's own files: large, but not without end.
 _LIMITS = {"max_pixels": 50_000_000, "max_frames": 1_000_000, "max_seconds": 86_400, "max_streams": 64}
+# Of the longest video that is taken this is one picture, the first.
+_ONE_PICTURE_FPS = 1 / (2 * _LIMITS["max_seconds"])
 
 
 @dataclass(frozen=True)
 class Clips:
-    """The first view of every file of a folder, in the order of their names.
+    """One view of every file of a folder, in the order of their names: of a video the clip in its middle, or a picture.
 
     Attributes:
         views: uint8 (..., height, width, 3).
@@ -71,8 +73,8 @@ def read_clips(folder: Path, name: str) -> Clips:
         except ExportError as error:
             raise ExportError(f"{folder} cannot be decoded: {error}") from error
         with np.load(output, allow_pickle=False) as stored:
-            files = sorted(stored.files)
-            views = [stored[file][0] for file in files]
+            files = stored["names"].tolist()
+            views = [stored[str(number)][0] for number in range(len(files))]
     if model_entry(name).weights.task == "image_classification":
         views = [view[0] for view in views]  # the decoder gives every view a time axis: (1, H, W, 3) -> (H, W, 3)
     if len(views) < 2:
@@ -83,10 +85,11 @@ def read_clips(folder: Path, name: str) -> Clips:
 def _request(name: str) -> str:
     if model_entry(name).weights.task == "image_segmentation":
         protocol: dict[str, Any] = {"kind": "pictures", "preprocessing": whole_picture(name).model_dump(mode="json")}
-        protocol |= {"fps": 1, "max_pictures": 100_000, "max_total_pixels": 1 << 40}
+        protocol |= {"fps": _ONE_PICTURE_FPS, "max_pictures": 1, "max_total_pixels": _LIMITS["max_pixels"]}
     else:
         parts: dict[str, Any] = dict(view_protocol(name))
         protocol = {"kind": "views", **{key: part.model_dump(mode="json") for key, part in parts.items()}}
+        protocol["views"] |= {"clips": 1, "crops": 1}
     return json.dumps({**protocol, "limits": _LIMITS})
 
 
@@ -98,5 +101,5 @@ def _labels(folder: Path, files: list[str], name: str) -> list[int] | None:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
         return [known.index(given[file]) for file in files]
-    except (ValueError, LookupError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise ExportError(f"{path} must give one of the model's labels for every file: {error}") from error

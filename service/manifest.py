@@ -175,7 +175,7 @@ class ClipFigures(_Part):
     """How one model file did on decoded clips or pictures that nothing was calibrated with.
 
     Attributes:
-        clips: How many; of each its first view alone, so that accuracy is not that of the model's whole protocol.
+        clips: How many; of each one view, so that accuracy is not that of the model's whole protocol.
         relative_error: As in Verification, but what 99 in 100 keep to: so the largest of fewer than 100.
         top1_agreement: As in Verification.
         accuracy: Share whose first class is the right one; None without labels.

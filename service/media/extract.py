@@ -2,9 +2,9 @@
 
     extract FOLDER OUT < request.json
 
-The request is that of a decode worker (service/media/types.py). OUT becomes a .npz file with an array for each media
-file, by its name: the views or pictures, uint8. The exporter calibrates with them; it decodes nothing itself. A dot on
-a line of its own tells that a file is done.
+The request is that of a decode worker (service/media/types.py). OUT becomes a .npz file with the names of the media
+files in order, `names`, and an array for each by its place, `0` and so on: the views or pictures, uint8. The exporter
+calibrates with them; it decodes nothing itself. A dot on a line of its own tells that a file is done.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ def main() -> int:
     """Write the pixels of all files; 1 if one cannot be decoded."""
     folder, output = Path(sys.argv[1]), Path(sys.argv[2])
     request = ANY_REQUEST.validate_json(sys.stdin.buffer.read())
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix != ".json")
     pixels: dict[str, NDArray[np.uint8]] = {}
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and file.suffix != ".json":
-            try:
-                pixels[file.name] = extract(file, request)
-            except ServiceError as error:
-                print(f"{file}: {error}", file=sys.stderr)
-                return 1
-            print(".", flush=True)
-    np.savez(output, **pixels)  # type: ignore[arg-type]
+    for number, file in enumerate(files):
+        try:
+            pixels[str(number)] = extract(file, request)
+        except ServiceError as error:
+            print(f"{file}: {error}", file=sys.stderr)
+            return 1
+        print(".", flush=True)
+    np.savez(output, names=np.array([file.name for file in files], str), **pixels)  # type: ignore[arg-type]
     return 0
 
 
