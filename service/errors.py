@@ -136,7 +136,7 @@ class QueueFullError(ServiceError):
 
 
 class OverloadedError(QueueFullError):
-    """What is waiting already takes longer than the request may."""
+    """What is waiting already takes longer than the request may, or has taken so."""
 
     code = "overloaded"
 

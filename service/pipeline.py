@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.batching import Batcher, ViewOutput
 from service.context import current_request, record_stage, stage
-from service.errors import BadParameterError
+from service.errors import BadParameterError, OverloadedError
 from service.manifest import ClassifierManifest, SegmenterManifest
 from service.media.pool import DecodePool
 from service.media.types import (
@@ -25,12 +25,14 @@ from service.media.types import (
     PictureRequest,
     PictureResult,
 )
-from service.media.worker_process import Decoded, ResultT
+from service.media.worker_process import Decoded, ResultT, WorkerProcess
 from service.metrics import Metrics
+from service.offloading import off_loop
 from service.outputs.classification import Prediction, combine_views, top_k
 from service.outputs.masks import Mask, enlarge, mask_of_logits
 from service.outputs.windows import Stitcher, WindowGrid, window_grid
 from service.priority import Priority
+from service.rate import retry_after
 from service.repository.served import ServedModel
 from service.runtimes.base import OutputName
 from service.settings import Settings
@@ -210,7 +212,7 @@ class Pipeline:
         clock = _Clock(began, perf_counter())
         manifest = model.manifest
         decoded = await self._decode(
-            manifest.name, upload, self._view_request(manifest, options), DecodeResult, clock, options.priority
+            model, upload, self._view_request(manifest, options), DecodeResult, clock, options.priority
         )
         spec = manifest.inputs[0]
         pixels = decoded.arrays[0]
@@ -238,7 +240,7 @@ class Pipeline:
         """
         clock, manifest = _Clock(began, perf_counter()), model.manifest
         request = self._view_request(manifest, options)
-        decoded = await self._decode(manifest.name, upload, request, DecodeResult, clock, options.priority)
+        decoded = await self._decode(model, upload, request, DecodeResult, clock, options.priority)
         _note_stages(clock.timing())
         return decoded
 
@@ -251,7 +253,7 @@ class Pipeline:
         """
         clock = _Clock(began, perf_counter())
         manifest = model.manifest
-        decoded, grid = await self._pictures(manifest, upload, options, clock)
+        decoded, grid = await self._pictures(model, upload, options, clock)
         result, pictures = decoded.result, decoded.arrays[0]
         outputs: list[ViewOutput] = []
         with clock.running():
@@ -275,7 +277,7 @@ class Pipeline:
         The pictures are uint8 (N, H, W, 3). Args and Raises as for `classify`.
         """
         clock = _Clock(began, perf_counter())
-        seen = await self._pictures(model.manifest, upload, options, clock)
+        seen = await self._pictures(model, upload, options, clock)
         _note_stages(clock.timing())
         return seen
 
@@ -293,13 +295,16 @@ class Pipeline:
             outputs = await model.batcher.submit(frames, output, priority)
             clock.queued = min(output.queued for output in outputs)
         self._count_run(model.manifest.name, clock.timing(), len(frames))
-        return RunResult(np.stack([output.output for output in outputs]), max(output.batch_size for output in outputs))
+        rows = [output.output for output in outputs]
+        stacked = await off_loop(sum(row.nbytes for row in rows), np.stack, rows)
+        return RunResult(stacked, max(output.batch_size for output in outputs))
 
     async def _pictures(
-        self, manifest: SegmenterManifest, upload: int, options: SegmentOptions, clock: _Clock
+        self, model: ServedModel[SegmenterManifest], upload: int, options: SegmentOptions, clock: _Clock
     ) -> tuple[Decoded[PictureResult], WindowGrid]:
+        manifest = model.manifest
         request = self._picture_request(manifest, options)
-        decoded = await self._decode(manifest.name, upload, request, PictureResult, clock, options.priority)
+        decoded = await self._decode(model, upload, request, PictureResult, clock, options.priority)
         count, height, width = decoded.result.shape[:3]
         grid = window_grid((height, width), manifest.preprocessing)
         if (windows := count * grid.count) > self._settings.max_windows:
@@ -311,16 +316,17 @@ class Pipeline:
 
     async def _decode(
         self,
-        name: str,
+        model: ServedModel[Any],
         upload: int,
         request: AnyRequest,
         result_type: type[ResultT],
         clock: _Clock,
         priority: Priority,
     ) -> Decoded[ResultT]:
-        """Decode the upload for model `name`."""
+        """Decode the upload for a model."""
+        name = model.manifest.name
         with stage("queue"):
-            worker = await self._pool.acquire(priority)
+            worker = await self._free_worker(model, clock, priority)
         clock.acquired = perf_counter()
         try:
             with stage("decode"):
@@ -331,6 +337,29 @@ class Pipeline:
         self._metrics.frames_decoded.labels(name).inc(decoded.result.frames_decoded)
         self._metrics.frames_needed.labels(name).inc(decoded.result.frames_needed)
         return decoded
+
+    async def _free_worker(self, model: ServedModel[Any], clock: _Clock, priority: Priority) -> WorkerProcess:
+        """Wait for a decode worker, and refuse a request that has waited for so long that it would not be done in time.
+
+        Its work would be for nothing, and keep others from being in time. One that need not wait is always tried: what
+        is expected goes by the last uploads, which may have been larger.
+
+        Raises:
+            OverloadedError: As said; what was expected when the request came was too little.
+            QueueFullError: As DecodePool.acquire.
+        """
+        at_once = self._pool.has_idle
+        worker = await self._pool.acquire(priority)
+        waited = perf_counter() - clock.began
+        needed = self._pool.expected_decode + model.batcher.expected_wait
+        if at_once or waited + needed <= model.request_timeout:
+            return worker
+        self._pool.release(worker)
+        raise OverloadedError(
+            f"after {waited:.1f} s of waiting the request would not be done within the {model.request_timeout:g} s "
+            "that it gets: try again later",
+            retry_after=retry_after(self._pool.expected_wait),
+        )
 
     def _view_request(self, manifest: ClassifierManifest, options: ClassifyOptions) -> DecodeRequest:
         _check_part(options.start, options.end)

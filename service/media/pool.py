@@ -75,6 +75,16 @@ class DecodePool:
         """Seconds until all requests that wait now will have a worker, judged by the last uploads."""
         return self._seconds_for(self.waiting)
 
+    @property
+    def expected_decode(self) -> float:
+        """Seconds that an upload takes to decode, judged by the last ones; 0 before the first."""
+        return self._seconds_an_upload.of(1)
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether a worker is free, so that the next request need not wait."""
+        return bool(self._idle)
+
     def _seconds_for(self, uploads: int) -> float:
         return self._seconds_an_upload.of(uploads) / self.size
 

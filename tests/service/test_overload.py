@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.command import clipserve
+from tests.media import encode, numbered_frames
 from tests.server import RunningServer, serving
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
@@ -80,6 +81,30 @@ def test_what_cannot_be_done_in_time_is_refused_before_it_is_sent(tmp_path: Path
         while metric(server, "clipserve_queue_depth") or metric(server, "clipserve_requests_in_flight"):
             pass
         assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60).status_code == 200
+
+
+def test_what_waited_too_long_to_be_done_in_time_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    clip = encode(numbered_frames(120, 720, 1280), options={"preset": "ultrafast"})
+
+    def post_at_once(server: RunningServer, count: int) -> list[httpx.Response]:
+        with ThreadPoolExecutor(count) as executor:
+            posts = [
+                executor.submit(httpx.post, f"{server.url}/v1/classify", content=clip, timeout=60) for _ in range(count)
+            ]
+            return [post.result() for post in posts]
+
+    with serving(tmp_path, decode_workers=1) as server:
+        decode = min(post_at_once(server, 1)[0].json()["timing_seconds"]["decode"] for _ in range(3))
+    # Of three at once the last one is accepted, and gets its turn when half of the time that it needs is left.
+    with serving(tmp_path, decode_workers=1, request_timeout=2.5 * decode) as server:
+        late: list[httpx.Response] = []
+        until = time.monotonic() + 120
+        while not late and time.monotonic() < until:
+            answers = post_at_once(server, 1) + post_at_once(server, 3)
+            assert {answer.status_code for answer in answers} <= {200, 429}
+            late = [answer for answer in answers if "of waiting the request would not be done" in answer.text]
+    assert late
+    assert_shed(late[0], "overloaded")
 
 
 def test_abandoned_requests_do_not_delay_a_patient_one(tmp_path: Path) -> None:
