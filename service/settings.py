@@ -181,7 +181,7 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=512 * MEBIBYTE, gt=0, description="largest upload")
     max_json_bytes: int = Field(
-        default=16 * MEBIBYTE, gt=0, description="JSON of one inference request or answer under /v2"
+        default=4 * MEBIBYTE, gt=0, description="JSON of one inference request or answer under /v2"
     )
     max_upload_memory_bytes: int = Field(
         default=2048 * MEBIBYTE, gt=0, description="all uploads held at the same time; at least max_body_bytes"

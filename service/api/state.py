@@ -32,6 +32,7 @@ class ServerState:
 
     Attributes:
         phase: "starting" until everything is loaded and warm, "draining" once shutdown has begun.
+        json_turn: Held by whoever parses JSON that may be large.
     """
 
     def __init__(self, settings: Settings, repository: Repository, pool: DecodePool, metrics: Metrics) -> None:
@@ -41,6 +42,7 @@ class ServerState:
         self.metrics = metrics
         self.pipeline = Pipeline(pool, metrics, settings)
         self.upload_memory = UploadMemory(settings.max_upload_memory_bytes)
+        self.json_turn = asyncio.Lock()
         self.phase: Phase = "starting"
         self._deadlines: set[asyncio.Timeout] = set()
         # When the drain is over, by the loop's clock.

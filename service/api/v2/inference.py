@@ -18,6 +18,7 @@ from service.api.v2.contract import Contract
 from service.api.v2.reception import Received, receive_call
 from service.api.v2.tensors import BytesTensor, OutputTensor, Value, infer_response
 from service.errors import BadParameterError
+from service.offloading import off_loop
 from service.outputs.classification import top_k
 
 # Included once with and once without a version.
@@ -40,13 +41,12 @@ async def infer(request: Request) -> Response:
     began = perf_counter()
     _check_query(request)
     state = server_state(request)
-    settings = state.settings
     model = asked_model(request)
     contract = contract_of(model, state)
     async with state.accept(model):
         with model.batcher.statistics.request():
             async with (
-                receive_call(request, contract, settings, state.upload_memory) as received,
+                receive_call(request, contract, state) as received,
                 deadline(received.call.parameters.timeout / 1e6 or None),
                 while_connected(request),
             ):
@@ -73,11 +73,15 @@ async def _answer(state: ServerState, contract: Contract[Any], received: Receive
     if call.id is not None:
         fields["id"] = call.id
     fields["parameters"] = {"batch_size": answered.batch_size}
-    outputs = [
-        OutputTensor(wanted.name, _value(answered.outputs[wanted.name], wanted, labels), wanted.binary)
-        for wanted in call.outputs
-    ]
-    return infer_response(fields, outputs, state.settings.max_json_bytes)
+
+    def write() -> Response:
+        outputs = [
+            OutputTensor(wanted.name, _value(answered.outputs[wanted.name], wanted, labels), wanted.binary)
+            for wanted in call.outputs
+        ]
+        return infer_response(fields, outputs, state.settings.max_json_bytes)
+
+    return await off_loop(sum(value.nbytes for value in answered.outputs.values()), write)
 
 
 def _value(value: NDArray[Any], wanted: WantedOutput, labels: tuple[str, ...]) -> Value:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
-from service.api.upload import HeldBytes, UploadMemory, check_body_headers, receive_body
+from service.api.state import ServerState
+from service.api.upload import HeldBytes, body_chunks, check_body_headers
 from service.api.v2.call import Call, call_of, raw_call
 from service.api.v2.contract import CLIP, Contract
 from service.api.v2.schema import parse_request
@@ -22,13 +24,14 @@ from service.api.v2.sinks import (
     NoSink,
     Sink,
     WholeBody,
+    files_from_json,
     frames_from_json,
-    write_base64,
+    write_files,
 )
 from service.api.v2.tensors import HEADER_LENGTH
 from service.context import stage
 from service.errors import BadParameterError, PayloadTooLargeError
-from service.settings import Settings
+from service.offloading import off_loop
 
 _MAX_DIGITS = 19
 
@@ -48,31 +51,27 @@ class Received:
 
 
 @asynccontextmanager
-async def receive_call(
-    request: Request, contract: Contract[Any], settings: Settings, memory: UploadMemory
-) -> AsyncIterator[Received]:
+async def receive_call(request: Request, contract: Contract[Any], state: ServerState) -> AsyncIterator[Received]:
     """Receive the body of `request` and yield what it asks; the files close with the block.
 
     Raises:
         BadParameterError: Anything about the request that the protocol or the model does not allow.
         PayloadTooLargeError: The body, or its JSON, is over the limit.
-        QueueFullError: All uploads together would go over what `memory` allows.
+        QueueFullError: All uploads together would go over what the server holds.
         UnsupportedMediaError: A file is of no accepted format, or the body is compressed.
     """
+    settings = state.settings
     check_body_headers(request, settings.max_body_bytes)
     json_length = _json_length(request, settings.max_json_bytes)
-    held = HeldBytes(settings.max_body_bytes, memory)
+    held = HeldBytes(settings.max_body_bytes, state.upload_memory)
     clips = Clips()
     try:
-        body = Body(contract, clips, json_length, settings.max_json_bytes)
-
-        def write(chunk: bytes) -> None:
-            held.take(len(chunk))
-            body.write(chunk)
-
+        body = Body(contract, clips, json_length, settings.max_json_bytes, state.json_turn)
         with stage("receive"):
-            await receive_body(request, write, settings.upload_idle_timeout)
-            received = body.finish()
+            async for chunk in body_chunks(request, settings.upload_idle_timeout):
+                held.take(len(chunk))
+                await body.write(chunk)
+            received = await body.finish()
         yield received
     finally:
         clips.close()
@@ -100,6 +99,31 @@ def _too_large(max_json_bytes: int) -> PayloadTooLargeError:
     )
 
 
+@dataclass(frozen=True)
+class _Understood:
+    """What the JSON of a request says.
+
+    Attributes:
+        files: Encoded files that were in it.
+        frames: uint8 of the call's shape, if they were in it.
+    """
+
+    call: Call
+    files: Sequence[bytes] = ()
+    frames: NDArray[np.uint8] | None = None
+
+
+def _understand(content: bytearray, contract: Contract[Any]) -> _Understood:
+    request = parse_request(content)
+    call = call_of(request, contract)
+    data = request.inputs[0].data
+    if call.binary_size is not None:
+        return _Understood(call)
+    if call.input == CLIP:
+        return _Understood(call, files=files_from_json(data, call.shape[0]))
+    return _Understood(call, frames=frames_from_json(data, call.shape))
+
+
 class Body:
     """Takes a body apart as it comes.
 
@@ -108,13 +132,23 @@ class Body:
         clips: Gets the encoded files.
         json_length: Bytes of JSON before the binary data; 0: the body is one encoded file; None: it is all JSON.
         max_json_bytes: Cap on the JSON where its length is not known before.
+        json_turn: Held while JSON is parsed: the parser keeps the interpreter to itself, and several of them in
+            threads would make the event loop wait for all.
     """
 
-    def __init__(self, contract: Contract[Any], clips: Clips, json_length: int | None, max_json_bytes: int) -> None:
+    def __init__(
+        self,
+        contract: Contract[Any],
+        clips: Clips,
+        json_length: int | None,
+        max_json_bytes: int,
+        json_turn: asyncio.Lock,
+    ) -> None:
         self._contract = contract
         self._clips = clips
         self._json_length = json_length
         self._max_json_bytes = max_json_bytes
+        self._json_turn = json_turn
         self._json = bytearray()
         self._call: Call | None = None
         self._sink: Sink = NoSink()
@@ -123,7 +157,7 @@ class Body:
             self._call = raw_call(contract)
             self._sink = WholeBody(clips)
 
-    def write(self, chunk: bytes) -> None:
+    async def write(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
         if self._call is not None:
             self._sink.write(chunk)
@@ -133,15 +167,18 @@ class Body:
         if len(self._json) > self._max_json_bytes:
             raise _too_large(self._max_json_bytes)
         if len(self._json) == self._json_length:
-            self._understand()
+            await self._understand()
             self._sink.write(memoryview(chunk)[end:])
 
-    def _understand(self) -> Call:
-        request = parse_request(self._json)
-        self._json = bytearray()
-        call = self._call = call_of(request, self._contract)
+    async def _understand(self) -> Call:
+        content, self._json = self._json, bytearray()
+        async with self._json_turn:
+            understood = await off_loop(len(content), _understand, content, self._contract)
+        call = self._call = understood.call
         if call.binary_size is None:
-            self._take_from_json(call, request.inputs[0].data)
+            # Not in the thread, which goes on when the request is given up and its files are closed.
+            write_files(self._clips, understood.files)
+            self._frames = understood.frames
         elif call.input == CLIP:
             self._sink = ElementsSink(self._clips, call.shape[0], call.binary_size)
         else:
@@ -149,16 +186,10 @@ class Body:
             self._frames = frames.frames
         return call
 
-    def _take_from_json(self, call: Call, data: object) -> None:
-        if call.input == CLIP:
-            write_base64(self._clips, data, call.shape[0])
-        else:
-            self._frames = frames_from_json(data, call.shape)
-
-    def finish(self) -> Received:
+    async def finish(self) -> Received:
         """Return the request, now that all of it came."""
         if self._call is None and self._json_length is not None:
             raise BadParameterError(f"the body ended after {len(self._json)} of {self._json_length} bytes of JSON")
-        call = self._call or self._understand()
+        call = self._call or await self._understand()
         self._sink.finish()
         return Received(call, self._clips.descriptors, self._frames)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, StrictBool
 from service.api.admin import require_admin
 from service.api.deadline import deadline
 from service.api.state import ServerState, server_state
-from service.api.upload import check_body_headers, receive_body
+from service.api.upload import body_chunks, check_body_headers
 from service.api.v2.schema import ModelT, NoParameters, Parameters, UnloadParameters, checked, parse_json
 from service.errors import PayloadTooLargeError, UnsupportedError
 
@@ -83,14 +83,11 @@ def _one_process(request: Request) -> ServerState:
 async def _receive(request: Request, kind: type[ModelT]) -> ModelT:
     """Return the small JSON body of `request`; nothing is as good as an empty object."""
     content = bytearray()
-
-    def write(chunk: bytes) -> None:
-        if len(content) + len(chunk) > _MAX_REQUEST_BYTES:
-            raise PayloadTooLargeError(f"the request has more than {_MAX_REQUEST_BYTES} bytes, which is the limit")
-        content.extend(chunk)
-
     settings = server_state(request).settings
     check_body_headers(request, _MAX_REQUEST_BYTES)
     async with deadline(settings.request_timeout):
-        await receive_body(request, write, settings.upload_idle_timeout)
+        async for chunk in body_chunks(request, settings.upload_idle_timeout):
+            if len(content) + len(chunk) > _MAX_REQUEST_BYTES:
+                raise PayloadTooLargeError(f"the request has more than {_MAX_REQUEST_BYTES} bytes, which is the limit")
+            content.extend(chunk)
     return checked(kind, parse_json(content or b"{}"), "the request")

@@ -21,6 +21,8 @@ HIGHEST_PRIORITY = 1
 _MAX_AXES = 8
 _MAX_TENSORS = 8
 _MAX_PARAMETERS = 32
+# More than all tensors and parameters have, with room for what the protocol does not know.
+_MAX_OBJECTS = 1000
 
 
 def _nothing_for_null(value: Any) -> Any:
@@ -108,8 +110,11 @@ def parse_request(content: bytes | bytearray) -> InferRequest:
     """Return the inference request in `content`.
 
     Raises:
-        BadParameterError: It is no JSON, holds a number that is none, or lacks a field.
+        BadParameterError: It is no JSON, holds a number that is none, has very many objects, or lacks a field.
     """
+    # Millions of objects take a second to parse, and a moment to count.
+    if (objects := content.count(b"{")) > _MAX_OBJECTS:
+        raise BadParameterError(f"the request has {objects} objects ({{); the limit is {_MAX_OBJECTS}: leave some out")
     return checked(InferRequest, parse_json(content), "the request")
 
 

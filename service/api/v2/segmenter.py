@@ -13,6 +13,7 @@ from service.api.v2.contract import CLIP, FRAMES, Answered, Contract, Tensor, ch
 from service.api.v2.schema import RequestParameters
 from service.errors import BadParameterError, ServiceError
 from service.manifest import SegmenterManifest
+from service.offloading import off_loop
 from service.outputs.masks import Mask
 from service.pipeline import Pipeline, SegmentOptions
 
@@ -71,7 +72,8 @@ class SegmenterContract(Contract[SegmenterManifest]):
             except ServiceError as error:
                 raise of_element(error, number, len(clips)) from error
             masks += found
-        return Answered({"mask": np.stack(masks)}, batch_size)
+        mask = await off_loop(sum(mask.nbytes for mask in masks), np.stack, masks)
+        return Answered({"mask": mask}, batch_size)
 
     def _check_masks(self, masks: Sequence[Mask]) -> None:
         sizes = sorted({(mask.shape[1], mask.shape[0]) for mask in masks})

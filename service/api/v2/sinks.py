@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections.abc import Sequence
 from itertools import chain
 from math import prod
 from typing import Any, Protocol
@@ -171,25 +172,36 @@ class FramesSink:
             )
 
 
-def write_base64(clips: Clips, data: Any, count: int) -> None:
-    """Write the files whose base64 text is in the JSON.
+def write_files(clips: Clips, files: Sequence[bytes]) -> None:
+    """Write whole files.
 
     Raises:
-        BadParameterError: The data is not a list of `count` texts in base64.
         UnsupportedMediaError: One is of no accepted format.
     """
-    if not isinstance(data, list) or len(data) != count:
-        raise BadParameterError(f"input `{CLIP}`: data must be a list of the {count} elements of its shape")
-    for number, text in enumerate(data):
-        try:
-            content = base64.b64decode(text, validate=True)
-        except (TypeError, ValueError, binascii.Error) as error:
-            raise BadParameterError(
-                f"element {number} of `{CLIP}` is not base64, as a file in JSON must be; or send it as binary data"
-            ) from error
+    for content in files:
         clips.open()
         clips.write(content)
         _look(clips)
+
+
+def files_from_json(data: Any, count: int) -> list[bytes]:
+    """Return the files whose base64 text is in the JSON.
+
+    Raises:
+        BadParameterError: The data is not a list of `count` texts in base64.
+    """
+    if not isinstance(data, list) or len(data) != count:
+        raise BadParameterError(f"input `{CLIP}`: data must be a list of the {count} elements of its shape")
+    return [_from_base64(text, number) for number, text in enumerate(data)]
+
+
+def _from_base64(text: Any, number: int) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise BadParameterError(
+            f"element {number} of `{CLIP}` is not base64, as a file in JSON must be; or send it as binary data"
+        ) from error
 
 
 def _look(clips: Clips) -> None:
