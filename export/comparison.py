@@ -73,6 +73,16 @@ def _with_openvino(model_file: str, precision: str) -> Run:
     return lambda frames: dict(zip(names, map(np.array, model([frames]).values()), strict=True))
 
 
+def _arithmetic(runtime: str, precision: str) -> str:
+    """Return the precision in which a runtime computes a file of `precision` on this CPU."""
+    if precision == "bf16" and runtime == "openvino":
+        import openvino as ov
+
+        return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+    # ONNX Runtime widens each operand of fp16 first.
+    return "fp32" if precision == "fp16" else precision
+
+
 _RUNTIMES: dict[str, Callable[[str, str], Run]] = {"onnxruntime": _with_onnxruntime, "openvino": _with_openvino}
 
 
@@ -99,6 +109,7 @@ def main() -> None:
         with np.load(file, allow_pickle=False) as case:
             _compare(run, case, found)
     figures = {
+        "arithmetic": _arithmetic(runtime, precision),
         "parity_error": found.parity,
         "max_abs_difference": float(np.max(found.absolute)),
         "max_relative_error": float(np.max(found.relative)),

@@ -37,6 +37,9 @@ def artefact_rows(artefact: Artefact, seconds: Mapping[PrecisionName, float]) ->
     manifest, rows = artefact.manifest, []
     for precision, entry in manifest.precisions.items():
         clips, figures = entry.on_clips, entry.on_clips or entry.verification
+        measured = f"{clips.clips} clips" if clips else f"{entry.verification.inputs} made-up views"
+        if entry.verification.arithmetic not in (None, precision):
+            measured += f" in {entry.verification.arithmetic}"
         accuracies = (clips.accuracy, clips.torch_accuracy) if clips else (None, None)
         rows.append(
             (
@@ -45,7 +48,7 @@ def artefact_rows(artefact: Artefact, seconds: Mapping[PrecisionName, float]) ->
                 f"{artefact.model_file(precision).stat().st_size / 1e6:.1f}",
                 f"{figures.relative_error:.1e}",
                 f"{figures.top1_agreement:.1%}",
-                f"{clips.clips} clips" if clips else f"{entry.verification.inputs} made-up views",
+                measured,
                 *("-" if accuracy is None else f"{accuracy:.1%}" for accuracy in accuracies),
                 f"{seconds[precision]:.0f}" if precision in seconds else "kept",
             )

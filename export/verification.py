@@ -138,6 +138,7 @@ def verify(model_file: Path, precision: PrecisionName, cases: list[Case], max_ba
         batch_sizes=batch_sizes,
         input_sizes=tuple((case.views.shape[-3], case.views.shape[-2]) for case in cases),
         inputs=len(cases[0].views),
+        arithmetic=figures["arithmetic"],
         max_abs_difference=figures["max_abs_difference"],
         relative_error=figures["max_relative_error"],
         top1_agreement=figures["top1_agreement"],

@@ -157,15 +157,18 @@ class Verification(_Part):
         batch_sizes: Batch sizes compared.
         input_sizes: Heights and widths compared, each at every batch size.
         inputs: Number of different inputs compared at each.
+        arithmetic: Precision in which the runtime computed: fp32 for an fp16 file on a CPU, and for a bf16 file on one
+            without such instructions, whose figures then tell of rounded weights alone; None: not noted.
         max_abs_difference: Largest difference of a logit.
         relative_error: ||file - torch|| / ||torch - mean(torch)|| of the logits of the worst view.
-        top1_agreement: Share of arg maxes that agree, 0 to 1: one a view, or for segmentation one a pixel; the mean over
-            all runs.
+        top1_agreement: Share of arg maxes that agree, 0 to 1, the mean over all runs: one a view, or for segmentation
+            one a pixel.
     """
 
     batch_sizes: tuple[int, ...]
     input_sizes: tuple[tuple[int, int], ...]
     inputs: int
+    arithmetic: PrecisionName | None = None
     max_abs_difference: float
     relative_error: float
     top1_agreement: float
