@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Generic, TypeVar
@@ -88,23 +89,31 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, module: str, memory_bytes: int) -> WorkerProcess:
-        """Start a worker, the program `module`, and wait until it takes requests."""
+        """Start a worker, the program `module`, and wait until it takes requests.
+
+        Raises:
+            InternalError: It does not start.
+            OSError: There are no file descriptors, memory or processes left to start it with.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            command = [sys.executable, "-m", module, str(theirs.fileno()), str(memory_bytes)]
-            process = await asyncio.to_thread(
-                subprocess.Popen, command, pass_fds=[theirs.fileno()], env=_environment(), stdin=subprocess.DEVNULL
-            )
-        ours.setblocking(False)
-        worker = cls(process, ours)
+        with ExitStack() as on_failure:
+            on_failure.callback(ours.close)
+            with theirs:
+                process = await _start_process(module, theirs.fileno(), memory_bytes)
+            ours.setblocking(False)
+            worker = cls(process, ours)
+            on_failure.callback(worker.kill)
+            worker.unfiltered = (await worker._ready()).unfiltered
+            on_failure.pop_all()
+        return worker
+
+    async def _ready(self) -> WorkerReady:
         try:
             async with asyncio.timeout(START_SECONDS):
-                ready = WorkerReady.model_validate_json(await worker.receive())
+                return WorkerReady.model_validate_json(await self.receive())
         except (TimeoutError, ValidationError) as error:
-            worker.kill()
-            raise InternalError(f"a decode worker did not start (exit status {process.returncode})") from error
-        worker.unfiltered = ready.unfiltered
-        return worker
+            self.kill()
+            raise InternalError(f"a decode worker did not start (exit status {self.process.returncode})") from error
 
     @property
     def alive(self) -> bool:
@@ -186,6 +195,23 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait()
         self.connection.close()
+
+
+async def _start_process(module: str, descriptor: int, memory_bytes: int) -> subprocess.Popen[bytes]:
+    """Start the program `module` with the socket `descriptor`; whoever is cancelled meanwhile leaves none behind."""
+    command = [sys.executable, "-m", module, str(descriptor), str(memory_bytes)]
+    starting = asyncio.create_task(
+        asyncio.to_thread(
+            subprocess.Popen, command, pass_fds=[descriptor], env=_environment(), stdin=subprocess.DEVNULL
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        process = await starting
+        process.kill()
+        process.wait()
+        raise
 
 
 def _environment() -> dict[str, str]:

@@ -246,6 +246,25 @@ def test_closing_stops_workers_that_are_busy() -> None:
             os.kill(pid, 0)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.002, 0.2])
+def test_closing_leaves_no_worker_that_is_on_its_way(seconds: float) -> None:
+    def children() -> set[int]:
+        return {int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
+
+    async def scenario() -> set[int]:
+        async with pool() as running:
+            worker = await running.acquire()
+            os.kill(worker.process.pid, signal.SIGKILL)
+            with pytest.raises(WorkerLostError), memory_file(CLIP) as upload:
+                await running.decode(worker, upload, decode_request(), DecodeResult)
+            # Its replacement takes longer than that.
+            await asyncio.sleep(seconds)
+        return children()
+
+    before = children()
+    assert asyncio.run(scenario()) == before
+
+
 def test_signal_to_the_whole_group_leaves_workers_to_finish() -> None:
     async def scenario() -> None:
         async with pool() as running:
