@@ -269,7 +269,8 @@ def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLi
     """
     if not stamps:
         raise UndecodableMediaError("the upload holds no video frames")
-    fps = stream.average_rate or stream.guessed_rate
+    # What a header says can be negative.
+    fps = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate > 0), None)
     ticks, tick = _presentation_times(stamps, stream.time_base, fps)
     frame_seconds = 1 / fps if fps else Fraction(0)
     duration = float(ticks[-1] * tick + frame_seconds) if fps or len(ticks) > 1 else None

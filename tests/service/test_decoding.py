@@ -1,5 +1,6 @@
 """The views equal what decoding everything and picking gives, on real files of many encodings."""
 
+import struct
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
@@ -292,3 +293,16 @@ def test_what_is_no_media_is_refused_by_its_first_bytes(content: bytes) -> None:
 def test_text_behind_the_right_first_bytes_is_undecodable(prefix: bytes) -> None:
     with pytest.raises(UndecodableMediaError):
         decode(prefix + PLAYLIST * 20, decode_request())
+
+
+def test_frame_rate_below_zero_is_not_believed() -> None:
+    content = encode(numbered_frames(40), "flv", "flv")
+    # An onMetaData property: its name, the type number, and a big-endian double (FLV specification 10.1, E.4.4.2).
+    place = content.index(b"framerate\x00") + len(b"framerate\x00")
+    forged = content[:place] + struct.pack(">d", -25) + content[place + 8 :]
+    result, _ = decode(forged, decode_request())
+    plain, _ = decode(content, decode_request())
+    assert plain.media.fps == 30
+    assert result.media.fps is None or result.media.fps > 0
+    # What shows for 40 frames at 30 a second, by the frames' own times.
+    assert result.media.duration_seconds == pytest.approx(40 / 30, abs=0.05)
