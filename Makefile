@@ -3,7 +3,6 @@ PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3.12),pyt
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO_MODELS := $(basename $(notdir $(wildcard demo/weights/*.safetensors)))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -88,7 +87,6 @@ train-demo: install ## train the demo networks from their seeds
 	$(BIN)/python -m demo.train_segmentation
 
 export-demo: install ## export the demo networks anew into model_repository/, and measure the classifiers on 200 clips
-	rm -rf $(addprefix model_repository/,$(DEMO_MODELS))
 	$(BIN)/python -m demo.export
 
 evaluate-demo: install ## POST freshly generated clips and pictures to a server and print how right the answers are
