@@ -24,7 +24,15 @@ from service.media.bitstreams.pictures import CodedPicture, UnknownOrderError, U
 from service.media.bitstreams.structure import coded_pictures
 from service.media.formats import APNG, GIF, SNIFF_BYTES, ContainerFormat, sniff
 from service.media.planning import DecodePlanner, Run
-from service.media.probing import FrameIndex, check_drawing, expects_reordering, index_frames, open_video, read_packets
+from service.media.probing import (
+    FrameIndex,
+    all_packets,
+    check_drawing,
+    expects_reordering,
+    index_frames,
+    open_video,
+    read_packets,
+)
 from service.media.screening import screen, screen_packet
 from service.media.types import DecodeLimits
 
@@ -57,7 +65,7 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
     with open_video(file, container_format, limits) as (container, stream):
         if container_format.kind == "image":
             # Whatever follows the picture stays unread.
-            packets: Iterable[Packet[VideoStream]] = container.demux(stream)
+            packets: Iterable[Packet[VideoStream]] = all_packets(container, stream)
             index, planner, sure = SINGLE_FRAME, None, True
         else:
             packets = read_packets(container, stream, size, limits)

@@ -107,6 +107,9 @@ class _Head:
         self._room -= 1
         if self._room < 0:
             raise MediaLimitError(f"the upload has more than {MOST_ELEMENTS} elements in its head: encode it again")
+        # A pointer may name any place, also one that no file can have.
+        if position >= self._size:
+            return None
         self._file.seek(position)
         head = self._file.read(_LONGEST_HEAD_BYTES)
         number_bytes = _length(head[:1])

@@ -20,11 +20,13 @@ from av.video.stream import VideoStream
 
 from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError
 from service.media.bitstreams.h264 import reordered_frames
-from service.media.formats import ALLOWED_CODECS, MATROSKA, MOV, MP4, WEBM, ContainerFormat
+from service.media.formats import ALLOWED_CODECS, JPEG, MATROSKA, MOV, MP4, WEBM, ContainerFormat
 from service.media.screening import PICTURE_CODECS
 from service.media.types import DecodeLimits
 
 PACKET_SLACK_BYTES = 1 << 20
+# Of JPEG; pictures of other formats that have more are long before over every limit.
+MOST_ROWS = 65535
 # Recordings at a high rate leave out the frames that did not change: packets of no bytes, which cost time all the same.
 EMPTY_PACKETS_A_FRAME = 4
 # Two minutes of 1920x1080 at 17 frames a second; to draw them takes the better part of decode_cpu_seconds.
@@ -108,19 +110,20 @@ def open_video(
     try:
         if container_format in DESCRIPTIVE_FORMATS:
             with _open(file, container_format, limits, _LOOK_AT_NOTHING) as container:
-                stream = _video_stream(container, limits)
+                stream = _video_stream(container, container_format, limits)
                 if _is_described(container, stream):
                     yield container, stream
                     return
         with _open(
             file, container_format, limits, {"codec_whitelist": ",".join(_probed_codecs(container_format))}
         ) as container:
-            yield container, _video_stream(container, limits)
+            yield container, _video_stream(container, container_format, limits)
     except MemoryError as error:
         raise MediaLimitError("decoding the upload takes more memory than a decode worker may use") from error
     except av.error.FFmpegError as error:
         raise UndecodableMediaError(
-            f"the upload looks like {container_format.name} but cannot be decoded: {error.strerror}"
+            f"the upload looks like {container_format.name} but cannot be decoded; it is damaged or cut short: "
+            f"{error.strerror}"
         ) from error
 
 
@@ -144,7 +147,7 @@ def _open(
         options={
             "format_whitelist": _format_names(container_format.demuxer),
             "protocol_whitelist": "none",
-            "max_pixels": str(limits.max_pixels),
+            "max_pixels": str(_aligned(limits.max_pixels)),
             "max_streams": str(limits.max_streams),
             **options,
         },
@@ -181,7 +184,15 @@ def _stated_reordering(decoder: VideoCodecContext) -> int | None:
     return reordered_frames(decoder.extradata or b"") if decoder.codec.canonical_name == "h264" else None
 
 
-def _video_stream(container: InputContainer, limits: DecodeLimits) -> VideoStream:
+def _aligned(pixels: int) -> int:
+    """Return how many pixels a picture of so many may take up in FFmpeg, which counts rows in full multiples of 64.
+
+    The pictures that come out are held to the limit itself.
+    """
+    return pixels + 63 * MOST_ROWS
+
+
+def _video_stream(container: InputContainer, container_format: ContainerFormat, limits: DecodeLimits) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream):
         raise UndecodableMediaError("the upload holds no video stream")
@@ -192,7 +203,10 @@ def _video_stream(container: InputContainer, limits: DecodeLimits) -> VideoStrea
         raise UnsupportedMediaError(f"codec {codec.name} is not accepted; accepted are {', '.join(ALLOWED_CODECS)}")
     check_pixels(codec.width, codec.height, limits)
     # The size can change on the way, and some formats tell it only to the decoder.
-    codec.options = {"max_pixels": str(limits.max_pixels)}
+    codec.options = {"max_pixels": str(_aligned(limits.max_pixels))}
+    if container_format is JPEG:
+        # Else what is missing of a picture that is cut short would be grey.
+        codec.options |= {"err_detect": "explode"}
     # One thread a worker: the server runs many workers, and frame threads would delay and hold more frames.
     codec.thread_type = "NONE"
     codec.thread_count = 1
@@ -209,6 +223,16 @@ def check_pixels(width: int, height: int, limits: DecodeLimits) -> None:
         raise MediaLimitError(
             f"{width}x{height} is {width * height} pixels; the limit is {limits.max_pixels}: send a smaller picture"
         )
+
+
+def all_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets of `stream` in decoding order, and an empty one at the end."""
+    try:
+        yield from container.demux(stream)
+    except IndexError:
+        # PyAV 18.1 has then yielded all, and looks among the streams that it began with for one that came up on the
+        # way, as in recordings of broadcasts.
+        return
 
 
 def read_packets(
@@ -231,7 +255,7 @@ def read_packets(
     packets: list[Packet[VideoStream]] = []
     # A hostile table can name the same bytes for every frame.
     room = 2 * size + PACKET_SLACK_BYTES
-    for number, packet in enumerate(container.demux(stream)):
+    for number, packet in enumerate(all_packets(container, stream)):
         if number > most_packets:
             raise too_many
         packet_bytes = packet.size

@@ -8,8 +8,8 @@ from typing import BinaryIO
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from service.media import jpeg, matroska, mp4, png
-from service.media.formats import APNG, JPEG, MATROSKA, MOV, MP4, PNG, WEBM, ContainerFormat
+from service.media import jpeg, matroska, mp4, png, webp
+from service.media.formats import APNG, JPEG, MATROSKA, MOV, MP4, PNG, WEBM, WEBP, ContainerFormat
 
 # Codecs of pictures, whose packets can hold whatever a file of that format can.
 PICTURE_CODECS = ("mjpeg", "png")
@@ -21,7 +21,7 @@ def screen(file: BinaryIO, container_format: ContainerFormat) -> None:
 
     Raises:
         MediaLimitError: They are.
-        UnsupportedMediaError: They cannot be looked at.
+        UnsupportedMediaError: They cannot be looked at, or the format has a form that FFmpeg does not decode.
     """
     if container_format in (PNG, APNG):
         png.check_data(file, animated=container_format is APNG)
@@ -32,6 +32,8 @@ def screen(file: BinaryIO, container_format: ContainerFormat) -> None:
         mp4.check_tables(file)
     elif container_format in (MATROSKA, WEBM):
         matroska.check_tags(file)
+    elif container_format is WEBP:
+        webp.check_still(file)
 
 
 def screen_packet(packet: Packet[VideoStream], codec: str) -> None:

@@ -5,10 +5,25 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
+from service.errors import UnsupportedMediaError
+
 _HEAD_BYTES = 12
 # A still picture has fewer than ten; a hostile file may hold millions.
 _MOST_CHUNKS = 1024
 _MOST_EXIF_BYTES = 1 << 16
+_ANIMATION = 0x02
+
+
+def check_still(file: BinaryIO) -> None:
+    """Refuse an animation, which FFmpeg does not decode.
+
+    Raises:
+        UnsupportedMediaError: It is one.
+    """
+    file.seek(_HEAD_BYTES)
+    kind, _, flags = struct.unpack("<4sIB", file.read(9).ljust(9, b"\0"))
+    if kind == b"VP8X" and flags & _ANIMATION:
+        raise UnsupportedMediaError("animated WebP is not decoded: send a GIF, an animated PNG or a video")
 
 
 def exif(file: BinaryIO) -> bytes:

@@ -19,7 +19,9 @@ from contextlib import suppress
 from functools import partial
 from math import prod
 
-import av.subtitles.stream  # noqa: F401  (PyAV would import it when it meets the first subtitles)
+import av.subtitles.codeccontext  # PyAV would import these three when it meets the first subtitles
+import av.subtitles.stream
+import av.subtitles.subtitle  # noqa: F401
 import cv2
 import numpy as np
 import PIL.ImageFile  # noqa: F401  (Pillow would import it when the first picture that it has resized leaves it)
