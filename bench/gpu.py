@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from av.codec.hwaccel import HWAccel
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
-from export.graph import export_onnx, input_shape, served_network
+from export.graph import ServedNetwork, export_onnx, input_shape, served_network
 from export.verification import verification_inputs
 from models import create_model, load_checkpoint
 from service.errors import RuntimeLoadError
@@ -67,12 +68,22 @@ def files_of(name: str, precisions: Sequence[PrecisionName], folder: Path) -> di
     return files
 
 
-def torch_runner(name: str, precision: PrecisionName, is_compiled: bool) -> Run:
-    """Return torch on the GPU, from views in host memory to logits there."""
+def compiled(served: ServedNetwork, example: Tensor) -> Any:
+    """Return a network compiled as one graph, for views of the example's shape.
+
+    Where it is not one graph, torch raises an error. Otherwise it would run what it has not compiled all the same:
+    parts of a network that it cannot trace, or the whole after too many others. It is traced by torch.export, which
+    gets through networks in half precision that torch.compile breaks into pieces.
+    """
+    return torch.compile(torch.export.export(served, (example,)).module(), fullgraph=True)
+
+
+def torch_runner(name: str, precision: PrecisionName, is_compiled: bool, views: NDArray[np.uint8]) -> Run:
+    """Return torch on the GPU, from views in host memory to logits there; compiled, for views of that shape alone."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     served: Any = served_network(network_of(name), DTYPES[precision]).cuda()
     if is_compiled:
-        served = torch.compile(served)
+        served = compiled(served, torch.from_numpy(views).cuda())
 
     def run(views: NDArray[np.uint8]) -> NDArray[Any]:
         with torch.inference_mode():
@@ -95,9 +106,10 @@ def gpu_runtime(
 
 def contestants(name: str, files: dict[PrecisionName, Path], batch: int, cache: Path) -> dict[Contestant, Run]:
     """Return everything that runs the network here; what cannot is told."""
+    views = verification_inputs(input_shape(name), batch)
     ways: dict[str, Callable[[PrecisionName], Run]] = {
-        "torch": lambda precision: torch_runner(name, precision, is_compiled=False),
-        "torch.compile": lambda precision: torch_runner(name, precision, is_compiled=True),
+        "torch": lambda precision: torch_runner(name, precision, False, views),
+        "torch.compile": lambda precision: torch_runner(name, precision, True, views),
     }
     for kind in ("cuda", "tensorrt"):
         if kind == "cuda" or find_spec(kind):
@@ -105,7 +117,6 @@ def contestants(name: str, files: dict[PrecisionName, Path], batch: int, cache: 
                 gpu_runtime(kind, files[precision], precision, (batch,), cache)
             )
     found: dict[Contestant, Run] = {}
-    views = verification_inputs(input_shape(name), batch)
     for way, make in ways.items():
         for precision in files:
             try:
@@ -125,6 +136,8 @@ def _of_runtime(runtime: Runtime) -> Run:
 
 def measure(name: str, batch: int, folder: Path) -> None:
     """Print a line for each contestant."""
+    # What was compiled for other networks and batches changes how torch compiles, and takes memory.
+    torch.compiler.reset()
     files = files_of(name, PRECISIONS, folder)
     views = verification_inputs(input_shape(name), batch)
     wanted = KINDS["onnxruntime"].open(files["fp32"], "fp32", 0).run(views, "logits")

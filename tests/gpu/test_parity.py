@@ -61,7 +61,8 @@ def test_torch_answers_alike(
     is_compiled: bool,
 ) -> None:
     views, wanted = expected
-    run = torch_runner(files["fp32"].parent.name, precision, is_compiled)
+    torch.compiler.reset()
+    run = torch_runner(files["fp32"].parent.name, precision, is_compiled, views)
     assert relative_error(run(views), wanted) < LIMITS[precision].relative_error
 
 
