@@ -20,6 +20,8 @@ DATA_PARALLEL_PREFIX = "module."
 _TORCH_SAVE = (b"PK\x03\x04", b"\x80")
 # How torch names what it does not load.
 _UNSAFE = re.compile(r"GLOBAL (\S+)")
+# Entries that are named of each kind that does not fit: a file of another network has hundreds.
+_EXAMPLES = 5
 
 
 class CheckpointError(Exception):
@@ -94,9 +96,10 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
     """Load an official checkpoint file, or a .safetensors file, into `model`, strictly.
 
     Raises:
-        CheckpointError: The file is unusable (see `read_checkpoint`), or its entries do not match the network's. The
-            message lists every missing, unexpected and wrongly shaped entry, says so when only the number of classes
-            differs, and names the variants of the same family that would take the file.
+        CheckpointError: The file is unusable (see `read_checkpoint`), a value in it is not finite, or its entries do
+            not match the network's. The message counts the missing, unexpected and wrongly shaped entries and names
+            some of each, says so when only the number of classes differs, and names the variants of the same family
+            that would take the file.
     """
     official = read_checkpoint(path)
     wanted = model.state_dict()
@@ -109,6 +112,7 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
     unexpected = [key for key in offered if key not in wanted]
     misshapen = [key for key in wanted if key in offered and wanted[key].shape != offered[key].shape]
     if not (missing or unexpected or misshapen):
+        _check_finite(offered, path)
         model.load_state_dict(offered, strict=True)
         return
     if not missing and not unexpected and (classes := _other_class_count(model, wanted, offered, misshapen)):
@@ -116,14 +120,37 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
             f"the head in {path} has {classes} classes and {label} has {model.config.num_classes}: "
             f"build the network with num_classes={classes}"
         )
-    lines = [f"{path} does not fit {label}:{_sibling_hint(model, official)}"]
-    lines += [f"  missing: {key} {tuple(wanted[key].shape)}" for key in missing]
-    lines += [f"  unexpected: {key} {tuple(offered[key].shape)}" for key in unexpected]
-    lines += [
-        f"  wrong shape: {key} is {tuple(offered[key].shape)}, the network has {tuple(wanted[key].shape)}"
-        for key in misshapen
-    ]
-    raise CheckpointError("\n".join(lines))
+    kinds = {
+        "missing": [f"{key} {tuple(wanted[key].shape)}" for key in missing],
+        "unexpected": [f"{key} {tuple(offered[key].shape)}" for key in unexpected],
+        "wrong shape": [
+            f"{key} is {tuple(offered[key].shape)}, the network has {tuple(wanted[key].shape)}" for key in misshapen
+        ],
+    }
+    counts = ", ".join(f"{len(entries)} {kind}" for kind, entries in kinds.items() if entries)
+    hint = _sibling_hint(model, official)
+    first = f"{path} does not fit {label} ({counts} of {len(wanted)} entries){':' if hint else ''}{hint}"
+    raise CheckpointError("\n".join([first, *(line for kind in kinds for line in _some(kind, kinds[kind]))]))
+
+
+def _some(kind: str, entries: list[str]) -> list[str]:
+    """Return a line for each of the first entries of a kind, and one for the rest."""
+    lines = [f"  {kind}: {entry}" for entry in entries[:_EXAMPLES]]
+    return lines + ([f"  {kind}: {len(entries) - _EXAMPLES} more"] if len(entries) > _EXAMPLES else [])
+
+
+def _check_finite(state: dict[str, Tensor], path: str | Path) -> None:
+    """Refuse weights with which every answer would be nan.
+
+    Raises:
+        CheckpointError: A value is nan or infinite; the message names the first entry that has one.
+    """
+    for key, tensor in state.items():
+        if count := int((~torch.isfinite(tensor)).sum()):
+            raise CheckpointError(
+                f"{path}: {key} has {count} of {tensor.numel()} values that are nan or infinite: training diverged, "
+                "or the file is damaged; take another checkpoint"
+            )
 
 
 def _other_class_count(

@@ -12,7 +12,7 @@ import logging
 import struct
 import termios
 from fcntl import ioctl
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import httptools
 from starlette.datastructures import Headers
@@ -139,6 +139,8 @@ class Connection(HttpToolsProtocol):
         self._check_target()
         self._check_one_reading()
         super().on_headers_complete()
+        # It looks for the transport again when its answer is complete and the connection is not kept.
+        self.cycle.transport = cast(asyncio.Transport, _Courteous(self))
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = max(0, self._unparsed_bytes - len(body) - CHUNK_FRAME_BYTES)
@@ -149,6 +151,28 @@ class Connection(HttpToolsProtocol):
             return
         self._unparsed_bytes = 0
         super().on_message_complete()
+
+    def end(self) -> None:
+        """Close the connection once the answer has been sent.
+
+        What still comes of a body that nobody wants is read and dropped for a while: to close at once would reset the
+        connection, and the answer be lost (RFC 9112, 9.6).
+        """
+        if self.transport.is_closing():
+            return
+        if not self.cycle.more_body:
+            self.transport.close()
+            return
+        self._refused = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._refused:
+            # The time of what is dropped has begun; there is no other request to wait for.
+            self._unset_keepalive_if_required()
 
     def _check_target(self) -> None:
         """Refuse what the base class would fail at."""
@@ -229,11 +253,7 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self, error: ServiceError) -> None:
-        """Take nothing more from the client, and answer with the error unless other answers are on their way.
-
-        What the client still sends is read and dropped for a while: to close at once would reset the connection, and
-        the answer be lost (RFC 9112, 9.6).
-        """
+        """Take nothing more from the client, and answer with the error unless other answers are on their way."""
         self._refused = True
         with working_on(context_of(Headers(raw=self.headers or []))):
             fields = {"status": error.status, "code": error.code}
@@ -269,6 +289,18 @@ class Connection(HttpToolsProtocol):
         self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
         self.transport.write_eof()
         self.flow.resume_reading()
+
+
+class _Courteous:
+    """The transport of a connection, which ends in its own way when it is closed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        self._connection.end()
 
 
 def _new_parser(connection: Connection) -> httptools.HttpRequestParser:

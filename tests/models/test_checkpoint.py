@@ -81,7 +81,7 @@ def test_file_of_another_kind_is_refused_in_our_own_words(network: Network, tmp_
     assert "weights_only" not in told(caught.value)
 
 
-def test_every_wrong_entry_is_listed(network: Network, tmp_path: Path) -> None:
+def test_every_kind_of_wrong_entry_is_counted_and_shown(network: Network, tmp_path: Path) -> None:
     state = network.state_dict()
     del state["norm.bias"], state["blocks1.0.conv1.weight"]
     state["surprise"] = torch.zeros(3)
@@ -89,10 +89,36 @@ def test_every_wrong_entry_is_listed(network: Network, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(network, saved(state, tmp_path))
     text = str(caught.value)
+    entries = len(network.state_dict())
+    assert f"does not fit {NAME} (2 missing, 1 unexpected, 1 wrong shape of {entries} entries)\n" in text
     assert "missing: norm.bias (192,)" in text
     assert "missing: blocks1.0.conv1.weight" in text
     assert "unexpected: surprise (3,)" in text
     assert "wrong shape: patch_embed2.proj.bias is (5,), the network has (64,)" in text
+
+
+def test_file_of_another_network_is_told_in_a_few_lines(network: Network) -> None:
+    other = create_model("uniformer_s_16x4_k400")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(other, ROOT / f"demo/weights/{NAME}.safetensors")
+    first, *examples = str(caught.value).splitlines()
+    wanted, offered = ({key: value.shape for key, value in model.state_dict().items()} for model in (other, network))
+    missing = sorted(wanted.keys() - offered.keys())
+    misshapen = sorted(key for key in wanted.keys() & offered.keys() if wanted[key] != offered[key])
+    assert not offered.keys() - wanted.keys()
+    assert f"({len(missing)} missing, {len(misshapen)} wrong shape of {len(wanted)} entries)" in first
+    assert first.endswith(f": it would fit {NAME}")
+    assert len(examples) == 12
+    assert examples[5] == f"  missing: {len(missing) - 5} more"
+    assert examples[11] == f"  wrong shape: {len(misshapen) - 5} more"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(network: Network, tmp_path: Path, value: float) -> None:
+    state = network.state_dict()
+    state["norm.bias"][7] = value
+    with pytest.raises(CheckpointError, match=r"norm\.bias has 1 of 192 values that are nan or infinite"):
+        load_checkpoint(create_model(NAME), saved(state, tmp_path))
 
 
 def test_other_class_count_names_the_setting(tmp_path: Path) -> None:

@@ -200,7 +200,9 @@ def test_file_of_a_sibling_is_refused_by_name(golden: str, offered_to: str, fitt
     state = {key: torch.zeros(shape) for key, shape, _ in read_golden(f"mvit/{golden}")["state_dict"]}
     with pytest.raises(CheckpointError) as refusal:
         load_checkpoint(create_model(offered_to), save(state, tmp_path))
-    assert str(refusal.value).splitlines()[0].endswith(f"does not fit {offered_to}: it would fit {fitting}")
+    verdict = str(refusal.value).splitlines()[0]
+    assert f"does not fit {offered_to} (" in verdict
+    assert verdict.endswith(f": it would fit {fitting}")
 
 
 @pytest.mark.parametrize(

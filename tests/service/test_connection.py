@@ -5,8 +5,10 @@ import re
 import resource
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -412,3 +414,28 @@ def test_more_idle_connections_than_the_usual_limit_on_files_keep_nobody_out(tmp
         for _ in range(400):
             open_things.enter_context(connected(server))
         assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=20).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/classify?top_k=0", "/v1/models/nobody/classify", "/nowhere", "/v2/models/nobody/infer"]
+)
+def test_refusal_reaches_a_client_that_wants_the_connection_closed(strict: RunningServer, path: str) -> None:
+    # This client always wants that, and looks for the answer when it has sent everything.
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{strict.url}{path}", data=bytes(20_000_000), timeout=20)
+    assert refused.value.code in (400, 404)
+    assert refused.value.read()
+
+
+def test_body_that_nobody_wants_is_not_waited_for_without_end(strict: RunningServer) -> None:
+    with connected(strict) as connection:
+        head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n"
+        connection.sendall(head + bytes(10))
+        began = time.monotonic()
+        assert rest(connection).startswith(b"HTTP/1.1 404")
+        # All of the answer has come; the server goes on for a second.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while time.monotonic() < began + 15:
+                connection.sendall(b"x")
+                time.sleep(0.1)
+        assert 0.5 < time.monotonic() - began < 10
