@@ -25,7 +25,7 @@ from service.media.pool import DecodePool
 from service.options import add_setting_options, chosen_configuration
 from service.repository.artefacts import Found, find_artefacts
 from service.repository.choice import check_names, shown_choice
-from service.repository.loading import gpu_options, unused_sizes
+from service.repository.loading import gpu_options, warnings_about
 from service.runtimes.gpu import driver_version, find_gpu
 from service.runtimes.kinds import ALL_KINDS, GPU, KINDS, RuntimeKind, installed_version
 from service.runtimes.selection import AUTO
@@ -268,7 +268,7 @@ def _examine_version(report: Report, settings: Settings, name: str, found: Found
         manifest = artefact.manifest
         loads = f"{settings.precision} loads on {', '.join(kind.name for kind in kinds)}"
         report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {loads}")
-        for warning in unused_sizes(settings, manifest):
+        for warning in warnings_about(settings, manifest):
             report.say(name, warning)
 
 

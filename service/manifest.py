@@ -240,6 +240,11 @@ class _Manifest(_Part):
     tools: dict[str, str]
     files: dict[str, str]
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether it was exported from a checkpoint; the weights are random otherwise."""
+        return self.checkpoint is not None
+
     def _named_files(self) -> list[str]:
         return [self.labels, *(precision.file for precision in self.precisions.values())]
 

@@ -23,6 +23,9 @@ class VersionBody(BaseModel):
     version: str
     state: State
     reason: str = Field(description="why it is not served, or why what lies in the repository now is not")
+    trained: bool | None = Field(
+        description="false: it was exported without a checkpoint, and its answers mean nothing; null: it is not loaded"
+    )
 
 
 class VersionsBody(BaseModel):
@@ -110,6 +113,11 @@ def _summary(model: Model, served: ServedModel[Any], repository: Repository) -> 
 
 def _versions(model: Model) -> list[VersionBody]:
     return [
-        VersionBody(version=str(version.number), state=version.state, reason=version.reason)
+        VersionBody(
+            version=str(version.number),
+            state=version.state,
+            reason=version.reason,
+            trained=None if version.model is None else version.model.manifest.is_trained,
+        )
         for version in model.versions.values()
     ]

@@ -59,7 +59,7 @@ class Loader:
         artefact = read_artefact(folder)
         name, version = artefact.manifest.name, artefact.manifest.version
         settings = self._settings.of_model(name)
-        for warning in unused_sizes(settings, artefact.manifest):
+        for warning in warnings_about(settings, artefact.manifest):
             logger.warning("%s/%s: %s", name, version, warning)
         batch = _batch_settings(settings, artefact.manifest.max_batch_size)
         examples = [example_batch(artefact.manifest, size) for size in sorted({1, batch.max_batch_size})]
@@ -103,7 +103,13 @@ def _batch_settings(settings: Settings, largest: int) -> BatchSettings:
     )
 
 
-def unused_sizes(settings: Settings, manifest: Manifest) -> list[str]:
+def warnings_about(settings: Settings, manifest: Manifest) -> list[str]:
+    """Return what an operator should know of a model that can be served all the same."""
+    untrained = "untrained weights, its answers mean nothing: export it with `--checkpoint`"
+    return [*_unused_sizes(settings, manifest), *([] if manifest.is_trained else [untrained])]
+
+
+def _unused_sizes(settings: Settings, manifest: Manifest) -> list[str]:
     """Return which sizes of batches the settings of a model ask for in vain, each with the limits."""
     asked = {"batch_sizes": settings.batch_sizes}
     # Its default is meant for any model, and nobody misses what is above a smaller one's limit.
