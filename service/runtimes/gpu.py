@@ -137,6 +137,7 @@ class Stream:
         from cuda.bindings import runtime as cuda
 
         self.handle = int(_call(cuda.cudaStreamCreateWithFlags, cuda.cudaStreamNonBlocking))
+        weakref.finalize(self, cuda.cudaStreamDestroy, self.handle)
 
     def to_device(self, target: DeviceMemory, source: Pinned, size: int) -> None:
         """Copy the first `size` bytes."""
@@ -174,14 +175,20 @@ class Stream:
         finally:
             # Also after a failure: the stream could not be used again otherwise.
             graph = _call(cuda.cudaStreamEndCapture, self.handle)
-        return Graph(_call(cuda.cudaGraphInstantiate, graph, 0), self)
+        try:
+            return Graph(_call(cuda.cudaGraphInstantiate, graph, 0), self)
+        finally:
+            cuda.cudaGraphDestroy(graph)
 
 
 class Graph:
     """Work that was captured: one call starts it all, on the memory that it was captured with."""
 
     def __init__(self, executable: Any, stream: Stream) -> None:
+        from cuda.bindings import runtime as cuda
+
         self._executable = executable
+        weakref.finalize(self, cuda.cudaGraphExecDestroy, executable)
         self._stream = stream
 
     def launch(self) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from service.errors import RuntimeLoadError
 from service.machine import available_cores, cpu_model
 from service.manifest import Artefact, PrecisionName
-from service.runtimes.base import OutputName, Runtime
+from service.runtimes.base import Runtime
 from service.runtimes.kinds import ALL_KINDS, KINDS, RuntimeKind
 from service.runtimes.options import GpuOptions
 
@@ -32,7 +32,7 @@ Figures = dict[str, float]
 
 
 class RuntimeChooser:
-    """Loads the runtime of a model.
+    """Loads the runtimes of one model; all that one chooser loads are of one kind.
 
     Args:
         choice: Name of a kind of runtime, or "auto": the faster one of the CPU.
@@ -77,13 +77,12 @@ class RuntimeChooser:
             )
         if len(kinds) == 1:
             return self._sound(kinds[0], file, check)
-        output: OutputName = "logits"
         facts = self._facts(artefact.manifest.files[file.name], kinds, batches)
         record = self._cache / "runtimes" / f"{_digest(facts)}.json"
         figures, source = _read(record, [kind.name for kind in kinds]), f"as measured before ({record})"
         if figures is None:
             runtimes = {kind.name: self._open(kind, file) for kind in kinds}
-            figures, source = measure(runtimes, batches, output), "measured now"
+            figures, source = measure(runtimes, batches), "measured now"
             _write(record, facts, figures)
         shown = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in figures.items())
         logger.info("%s: %s a view, %s", artefact.manifest.name, shown, source)
@@ -101,6 +100,8 @@ class RuntimeChooser:
                 refusals.append(error)
                 continue
             logger.info("%s is taken for %s", kind.name, file)
+            # For the other instances too, even if no record could be kept and another measurement would say otherwise.
+            self._choice = kind.name
             return runtime
         raise refusals[0]
 
@@ -128,8 +129,8 @@ class RuntimeChooser:
         }
 
 
-def measure(runtimes: dict[str, Runtime], batches: list[NDArray[np.uint8]], output: OutputName) -> Figures:
-    """Return the seconds that each runtime takes for a view, as the mean over the batches.
+def measure(runtimes: dict[str, Runtime], batches: list[NDArray[np.uint8]]) -> Figures:
+    """Return the seconds that each runtime takes for the logits of a view, as the mean over the batches.
 
     The runtimes take turns, so that whatever else the machine does meanwhile meets all of them; of several rounds the
     median counts. A large network gets fewer rounds.
@@ -137,19 +138,19 @@ def measure(runtimes: dict[str, Runtime], batches: list[NDArray[np.uint8]], outp
     figures = dict.fromkeys(runtimes, 0.0)
     for batch in batches:
         for runtime in runtimes.values():
-            runtime.run(batch, output)
+            runtime.run(batch, "logits")
         rounds: list[Figures] = []
         began = perf_counter()
         while len(rounds) < _ROUNDS and (not rounds or perf_counter() - began < _SECONDS):
-            rounds.append({name: _seconds(runtime, batch, output) for name, runtime in runtimes.items()})
+            rounds.append({name: _seconds(runtime, batch) for name, runtime in runtimes.items()})
         for name in runtimes:
             figures[name] += median(taken[name] for taken in rounds) / len(batch) / len(batches)
     return figures
 
 
-def _seconds(runtime: Runtime, batch: NDArray[np.uint8], output: OutputName) -> float:
+def _seconds(runtime: Runtime, batch: NDArray[np.uint8]) -> float:
     began = perf_counter()
-    runtime.run(batch, output)
+    runtime.run(batch, "logits")
     return perf_counter() - began
 
 
