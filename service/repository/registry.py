@@ -80,6 +80,15 @@ class Repository:
                 failures = await model.update(versions)
                 if not model.complete:
                     raise ManifestError(f"{name} cannot be served: {_listed(name, failures)}")
+            self._log_defaults()
+
+    def _log_defaults(self) -> None:
+        """Say who answers where no model is named: without a setting, one with an earlier name takes over."""
+        for kind, (_, path) in _DOES.items():
+            if served := self.default(kind):
+                named = default_model(self._settings)[0] == served.manifest.name
+                why = "default_model" if named else "the first by name; default_model would choose another"
+                logger.info("/v1/%s asks %s (%s)", path, served.manifest.name, why)
 
     def _model_of(self, name: str) -> Model:
         """Return the model of that name, a new one if there was none."""
@@ -110,12 +119,7 @@ class Repository:
         async with self._changing:
             found = await self._look_for(name)
             model = self._model_of(name)
-            number = self._number(name, version, found)
-            if number is None:
-                model.follow_choice()
-            else:
-                model.serve_too(number)
-            if failures := await model.update(found, again=True):
+            if failures := await model.load(self._number(name, version, found), found):
                 stays = ", ".join(served.manifest.version for served in model.alive) or "none"
                 raise LoadFailedError(f"{_listed(name, failures)} (versions of {name} that are served: {stays})")
 

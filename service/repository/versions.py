@@ -152,13 +152,22 @@ class Model:
         """Whether requests without a version are taken, and those to each version that the settings name."""
         return self.default is not None and all(self.alive_version(number) for number in self._pinned)
 
-    def follow_choice(self) -> None:
-        """Serve from the next update on what the settings choose."""
-        self._by_hand = None
+    async def load(self, number: int | None, found: Mapping[int, Found]) -> dict[int, str]:
+        """Serve what the settings choose, or, besides exactly what is served now, version `number`; see `update`.
 
-    def serve_too(self, number: int) -> None:
-        """Serve from the next update on exactly what is served now, and version `number`."""
-        self._by_hand = self._served | {number}
+        A version that cannot be loaded changes nothing, nor what is served from later updates on.
+
+        Returns:
+            Why versions that were asked for are not served, or not as they lie in the folder, by number.
+        """
+        before = self._by_hand
+        self._by_hand = None if number is None else self._served | {number}
+        failures = await self.update(found, again=True)
+        if number is None:
+            return failures
+        if number in failures:
+            self._by_hand = before
+        return {number: failures[number]} if number in failures else {}
 
     def serve_no_longer(self, number: int | None) -> None:
         """Serve from the next update on exactly what is served now, but for version `number`, or None: nothing."""

@@ -502,6 +502,23 @@ def test_tritons_client_loads_and_unloads(tmp_path: Path) -> None:
         assert "4096" in httpx.post(load, headers=bearer("root-key"), content=b"x" * 5000).json()["error"]
 
 
+def test_version_that_cannot_be_loaded_by_hand_changes_nothing(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    keys = setting(entry("root", "root-key", admin=True))
+    with served(tmp_path, watch_interval=INTERVAL, api_keys=keys) as server:
+        break_file(write_classifier(models, "m", 2))
+        load = f"{server.url}/v2/repository/models/m/versions/2/load"
+        refused = httpx.post(load, headers=bearer("root-key"))
+        assert refused.status_code == 400
+        assert "m/2" in refused.json()["error"]
+        # The folder is followed as before.
+        write_classifier(models, "m", 3)
+        admin = connected(server)
+        wait_for(lambda: admin.is_model_ready("m", "3", headers=bearer("root-key")), server)
+        assert "/v1/classify asks m (the first by name" in server.log.read_text()
+
+
 def test_default_model_that_was_unloaded_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_classifier(tmp_path / "models", name, 1)
