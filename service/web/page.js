@@ -172,6 +172,33 @@ async function segment(path, file, signal) {
   return { answer: { ...classes.answer, overlay: overlay.answer } };
 }
 
+// The frames and crops themselves, for whoever doubts an answer: the server draws them in place of another one.
+async function showSheet() {
+  const { name, task } = chosenModel();
+  const what = task === SEGMENTATION ? `segment?end=${SEGMENTED_SECONDS}&` : "classify?";
+  const { signal } = running;
+  byId("sheet-button").disabled = true;
+  byId("sheet-note").textContent = "Waiting for the server to draw it…";
+  const path = `v1/models/${encodeURIComponent(name)}/${what}show=frames`;
+  const sheet = await post(path, chosenFile, signal, (response) => response.blob());
+  if (signal.aborted) return;
+  byId("sheet-button").disabled = false;
+  if (sheet.problem !== undefined) {
+    byId("sheet-note").textContent = describeProblem(sheet.problem);
+    return;
+  }
+  byId("sheet-note").textContent = "Each row is a view, each picture has its frame's number and time.";
+  showMedia(byId("sheet"), sheet.answer, "The network's frames, one");
+  byId("sheet").hidden = false;
+}
+
+function clearSheet() {
+  clearMedia(byId("sheet"));
+  byId("sheet").hidden = true;
+  byId("sheet-note").textContent = "";
+  byId("sheet-button").disabled = false;
+}
+
 // Returns {answer} or {problem}.
 async function post(path, file, signal, read) {
   const form = new FormData();
@@ -251,6 +278,7 @@ function showWaiting(text) {
   byId("problem").hidden = true;
   byId("result").hidden = true;
   clearMedia(byId("overlay"));
+  clearSheet();
 }
 
 function showProblem({ title, detail }) {
@@ -423,6 +451,8 @@ byId("model").addEventListener("change", () => {
   showModelFacts();
   if (chosenFile !== null) ask();
 });
+
+byId("sheet-button").addEventListener("click", showSheet);
 
 // The whole page takes drops: a file that misses a small target would otherwise replace the page.
 window.addEventListener("dragover", (event) => {

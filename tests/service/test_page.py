@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -236,6 +237,30 @@ def test_chosen_video_is_answered(page: Page, tmp_path: Path) -> None:
     assert video.get_attribute("controls") is not None
     assert not page.find("preview-note").is_displayed()
     assert page.text("preview-caption").startswith("clip.mp4, ")
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "content"),
+    [(CLASSIFIER, "classify?show=frames", MP4), (SEGMENTER, "segment?end=60&show=frames", MP4)],
+)
+def test_frames_are_shown_when_they_are_asked_for(
+    page: Page, tmp_path: Path, model: str, path: str, content: bytes
+) -> None:
+    page.choose_model(model)
+    page.choose(tmp_path / "clip.mp4", content)
+    page.wait_for("result")
+    assert not page.find("sheet").is_displayed()
+    page.find("sheet-button").click()
+    page.wait_for("sheet")
+    picture = page.browser.find_element(By.CSS_SELECTOR, "#sheet img")
+    expected = httpx.post(f"{page.server.url}/v1/models/{model}/{path}", content=content, timeout=60).content
+    height, width = cv2.imdecode(np.frombuffer(expected, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+    WebDriverWait(page.browser, SECONDS).until(lambda _: picture.get_property("naturalWidth") == width)
+    assert picture.get_property("naturalHeight") == height
+    # Another file begins anew.
+    page.choose(tmp_path / "picture.jpg", JPEG)
+    WebDriverWait(page.browser, SECONDS).until(lambda _: not page.find("sheet").is_displayed())
     assert page.complaints() == []
 
 
