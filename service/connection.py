@@ -190,7 +190,10 @@ class Connection(HttpToolsProtocol):
 
         That proxy would take for another client's request what is a body here. The parser itself refuses two lengths.
         """
-        since_1_1 = self.parser.get_http_version() == "1.1"
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise BadRequestError(f"HTTP/{version} is not spoken here in this form: send HTTP/1.1")
+        since_1_1 = version == "1.1"
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (since_1_1 and not hosts):
             raise BadRequestError(f"the request has {hosts} headers `Host`: send one")

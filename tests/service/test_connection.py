@@ -369,6 +369,14 @@ def test_early_refusal_below_v2_has_that_protocol_s_form(strict: RunningServer, 
     assert "16384" in answer["error"]
 
 
+def test_other_version_of_http_is_refused(strict: RunningServer) -> None:
+    with connected(strict) as connection:
+        connection.sendall(b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n")
+        _, problem = problem_of(rest(connection))
+    assert (problem["status"], problem["code"]) == (400, "bad_request")
+    assert "send HTTP/1.1" in problem["detail"]
+
+
 @pytest.mark.parametrize("target", [b"http://example.com", b"http://[::1"])
 def test_target_without_a_path_is_refused(strict: RunningServer, target: bytes) -> None:
     with connected(strict) as connection:
