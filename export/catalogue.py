@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,6 +18,9 @@ def model_table(repository: Path) -> str:
     """Return one line a registered model; `repository` is where exported artefacts are looked for.
 
     GMACs are those of one view; the published accuracy is its authors', nothing here measured it.
+
+    Raises:
+        OSError: A folder of the repository cannot be read.
     """
     rows = [HEADER, *(_row(name, repository) for name in list_models())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
@@ -54,9 +58,10 @@ def _accuracy(entry: ModelEntry) -> str:
 
 
 def _versions(name: str, repository: Path) -> list[str]:
-    manifests = (repository / name).glob(f"*/{MANIFEST_FILE}")
-    numbers = (parse_version(manifest.parent.name) for manifest in manifests)
-    return [str(number) for number in sorted(filter(None, numbers))]
+    folder = repository / name
+    # Not by a pattern, which passes over what cannot be read.
+    numbers = map(parse_version, os.listdir(folder)) if folder.exists() else ()
+    return [str(number) for number in sorted(filter(None, numbers)) if (folder / str(number) / MANIFEST_FILE).exists()]
 
 
 def model_description(name: str, repository: Path) -> str:
@@ -64,6 +69,7 @@ def model_description(name: str, repository: Path) -> str:
 
     Raises:
         ValueError: Unknown name.
+        OSError: The model's folder in the repository cannot be read.
     """
     entry = model_entry(name)
     weights, figures = entry.weights, load_figures()[name]

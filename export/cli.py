@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from service.manifest import Artefact, EngineBuilder, PrecisionName, read_artefact
+from service.manifest import Artefact, EngineBuilder, PrecisionName, read_artefact, unreadable
 
 DEMO_WEIGHTS = Path("demo/weights")
 LARGEST_BATCH = 256
@@ -117,13 +117,19 @@ class ModelsCommand:
         """Print the table, or one model."""
         from export.catalogue import model_description, model_table
 
+        repository: Path = arguments.repository
         try:
             if arguments.name is None:
-                print(model_table(arguments.repository))
+                print(model_table(repository))
             else:
-                print(model_description(arguments.name, arguments.repository))
+                print(model_description(arguments.name, repository))
+            if not repository.exists():
+                print(f"clipserve models: there is no folder {repository} to look for artefacts in", file=sys.stderr)
         except ValueError as error:
             print(f"clipserve models: {error}", file=sys.stderr)
+            return 1
+        except OSError as error:
+            print(f"clipserve models: {unreadable(repository, error)}", file=sys.stderr)
             return 1
         return 0
 

@@ -13,11 +13,13 @@ import re
 import stat
 from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from service.errors import ManifestError as ManifestError  # for the exporter
+from service.validation import described
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
@@ -294,6 +296,7 @@ class SegmenterManifest(_Manifest):
 
 Manifest = ClassifierManifest | SegmenterManifest
 _MANIFESTS: TypeAdapter[Manifest] = TypeAdapter(Annotated[Manifest, Field(discriminator="task")])
+_TASKS = frozenset(task for kind in get_args(Manifest) for task in get_args(kind.model_fields["task"].annotation))
 _PALETTES = TypeAdapter(tuple[Colour, ...])
 
 
@@ -328,6 +331,12 @@ class Artefact:
                 f"it with `--precision {precision}`"
             )
         return self.folder / self.manifest.precisions[precision].file
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """Return for people which file or folder cannot be read, by whom and why; `path` where the system names none."""
+    user = f" by user id {os.geteuid()}" if isinstance(error, PermissionError) else ""
+    return f"{error.filename or path} cannot be read{user}: {error.strerror or error}"
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -382,13 +391,20 @@ def read_artefact(folder: Path) -> Artefact:
     Raises:
         ManifestError: Something is missing, invalid or not what the manifest says; the message names file and reason.
     """
+    try:
+        return _read_artefact(folder)
+    except OSError as error:
+        raise ManifestError(unreadable(folder, error)) from error
+
+
+def _read_artefact(folder: Path) -> Artefact:
     path = folder / MANIFEST_FILE
     try:
         manifest = _MANIFESTS.validate_json(_read_text(path))
     except FileNotFoundError as error:
         raise ManifestError(f"{folder} holds no {MANIFEST_FILE}; write one with `clipserve export`") from error
     except ValidationError as error:
-        raise ManifestError(f"{path} is not a valid manifest: {error}") from error
+        raise ManifestError(f"{path} is not a valid manifest: {_problems(error)}") from error
     if (folder.parent.name, folder.name) != (manifest.name, manifest.version):
         raise ManifestError(f"{path} is of {manifest.name}/{manifest.version}: the folder must be named so")
     for file, expected in manifest.files.items():
@@ -402,6 +418,18 @@ def read_artefact(folder: Path) -> Artefact:
     return Artefact(folder, manifest, labels, _read_palette(folder, manifest))
 
 
+def _problems(error: ValidationError) -> str:
+    """Return everything that is wrong with a file, in one line."""
+    return "; ".join(described(item, _place(item)) for item in error.errors())
+
+
+def _place(item: ErrorDetails) -> str:
+    if item["type"].startswith("union_tag"):
+        return "task"
+    # The first part of a place in a manifest is its task.
+    return ".".join(str(part) for part in item["loc"] if part not in _TASKS)
+
+
 def _read_palette(folder: Path, manifest: Manifest) -> tuple[Colour, ...]:
     if isinstance(manifest, ClassifierManifest):
         return ()
@@ -409,7 +437,7 @@ def _read_palette(folder: Path, manifest: Manifest) -> tuple[Colour, ...]:
     try:
         palette = _PALETTES.validate_json(_read_text(path))
     except ValidationError as error:
-        raise ManifestError(f"{path} is not a valid palette: {error}") from error
+        raise ManifestError(f"{path} is not a valid palette: {_problems(error)}") from error
     if len(palette) != manifest.num_classes:
         raise ManifestError(f"{path} has {len(palette)} colours for {manifest.num_classes} classes")
     return palette

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from errno import EACCES, ELOOP, ENOENT, ENOTDIR, EPERM
 from pathlib import Path
 
 from service.errors import ManifestError
-from service.manifest import MANIFEST_FILE, MAX_TEXT_BYTES, open_file, parse_version
+from service.manifest import MANIFEST_FILE, MAX_TEXT_BYTES, open_file, parse_version, unreadable
 
 # What is gone while we look, is no folder, links to itself, or is not ours to read (lost+found of a volume) is not an
 # artefact. Any other error may be the file system's, and what is served then stays.
 _NOT_AN_ARTEFACT = frozenset({ENOENT, ENOTDIR, ELOOP, EACCES, EPERM})
+_CURE = "export one with `clipserve export NAME`, or name another folder (--repository, CLIPSERVE_REPOSITORY)"
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,21 @@ def find_artefacts(repository: Path) -> dict[str, Versions]:
     try:
         models = {model.name: dict(sorted(_versions(model))) for model in _folders(repository)}
     except OSError as error:
-        raise ManifestError(f"{repository.absolute()} cannot be read: {error}") from error
+        raise ManifestError(f"{unreadable(repository, error)}; {_CURE}") from error
     found = {name: models[name] for name in sorted(models) if models[name]}
     if not found:
         raise ManifestError(
-            f"{repository.absolute()} holds no model (looked for <name>/<version>/{MANIFEST_FILE}): "
-            "export one with `clipserve export NAME` or point CLIPSERVE_REPOSITORY elsewhere"
+            f"{repository.absolute()} holds no model (looked for <name>/<version>/{MANIFEST_FILE}"
+            f"{_locked(repository)}): {_CURE}"
         )
     return found
+
+
+def _locked(repository: Path) -> str:
+    """Return what to say of the first that lies where models are looked for and cannot be read; empty: all can."""
+    entries = (entry for depth in ("*", "*/*", f"*/*/{MANIFEST_FILE}") for entry in sorted(repository.glob(depth)))
+    first = next((entry for entry in entries if not os.access(entry, os.R_OK)), None)
+    return f"; {first} cannot be read by user id {os.geteuid()}" if first else ""
 
 
 def _folders(parent: Path) -> Iterator[Path]:

@@ -23,6 +23,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from demo.shapes import LABELS
+from service.manifest import ManifestError, read_artefact
 from tests.classifier import SIDE, write_classifier, write_manifest
 from tests.command import clipserve, finding
 from tests.keys import bearer, entry, setting
@@ -240,6 +241,46 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
         assert "labels.txt is no regular file" in reason(server, "m", "5")
         assert "model.onnx is no regular file" in reason(server, "m", "6")
         assert "manifest.json has 1073741824 bytes; the limit is 16777216" in reason(server, "m", "7")
+
+
+@pytest.mark.parametrize("closed", ["m", "m/1", "m/1/manifest.json", "m/1/model.onnx"])
+def test_what_cannot_be_read_is_named_with_who_would_have_to(tmp_path: Path, closed: str) -> None:
+    write_classifier(tmp_path, "m", 1)
+    (tmp_path / closed).chmod(0)
+    run = clipserve("serve", "--repository", str(tmp_path), "--port", "0", privileged=False)
+    (tmp_path / closed).chmod(0o700)
+    assert run.returncode == 1
+    assert f"{tmp_path / closed} cannot be read by user id {os.geteuid()}" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_missing_repository_is_told_of_like_an_empty_one(tmp_path: Path) -> None:
+    told = failed_start(tmp_path / "missing")
+    assert f"{tmp_path / 'missing'} cannot be read: No such file or directory" in told
+    for log in (told, failed_start(tmp_path)):
+        assert "name another folder (--repository, CLIPSERVE_REPOSITORY)" in log
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "Invalid JSON: EOF while parsing an object at line 1 column 1"),
+        ("{}", "task: is required"),
+        ({"task": "pose"}, "task='pose': should be one of 'video_classification', "),
+        ({"max_batch_size": 0}, "max_batch_size=0: should be greater than 0"),
+        ({"views": {}}, "views.clips: is required; views.crops: is required"),
+        ({"sampling": {"kind": "dense", "num_frames": 8}}, "sampling: sampling of kind dense needs a rate"),
+        ({"colour": "red"}, "colour='red': nothing is called so here"),
+        ({"files": {}}, "labels.txt has no sha256 under `files`"),
+    ],
+)
+def test_what_is_wrong_in_a_manifest_is_named(tmp_path: Path, content: str | dict[str, object], told: str) -> None:
+    file = write_classifier(tmp_path, "m", 1) / "manifest.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(json.loads(file.read_text()) | content))
+    with pytest.raises(ManifestError) as refusal:
+        read_artefact(file.parent)
+    assert str(refusal.value).startswith(f"{file} is not a valid manifest: {told}")
+    assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_reason_shows_no_path_of_the_server_but_the_log_does(tmp_path: Path) -> None:
