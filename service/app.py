@@ -53,7 +53,7 @@ def create_app(
     Args:
         settings: All settings.
         on_failed_start: Called when loading fails, so that whoever runs the application can stop it.
-        load_first: Load before the server listens, not beside it; a failure is then one of the application's start.
+        load_first: Load before the server listens, not beside it.
     """
     metrics = Metrics()
     tracing = open_tracing() if settings.tracing else None
@@ -67,8 +67,8 @@ def create_app(
         watching = asyncio.create_task(_watch(state, loading))
         heartbeat = Heartbeat(metrics.loop_delay_seconds)
         heartbeat.start()
-        if load_first and not await loading:
-            raise RuntimeError("nothing to serve; the line above says why")
+        if load_first:
+            await loading
         yield
         heartbeat.stop()
         await _shut_down(state, loading, watching)

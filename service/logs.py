@@ -49,3 +49,5 @@ def configure_logging(log_format: LogFormat) -> None:
     handler.addFilter(_AddRequest())
     handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(TEXT))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # Its "startup complete" comes before the models are loaded, and its other steps bury the reason of a failed start.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

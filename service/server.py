@@ -22,6 +22,8 @@ from service.app import create_app
 from service.connection import Connection
 from service.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 # Seconds that answers get to be written once the requests are done; a client that does not read its answer ends here.
 WRITING_SECONDS = 5
 
@@ -71,12 +73,16 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then let uvicorn close what is left."""
         state: ServerState = self._app.state.server
+        failed = state.phase == "failed"
         if state.phase == "ready":
+            logger.info("draining: new work is refused; accepted requests have %g s", self._settings.drain_timeout)
             state.drain()
             await asyncio.sleep(self._delay)
         left = max(0.0, self._settings.drain_timeout - self._delay)
         self.config.timeout_graceful_shutdown = ceil(left) + WRITING_SECONDS
         await super().shutdown(sockets)
+        if not failed:
+            logger.info("stopped")
 
 
 def run_and_leave(server: Server, status: Callable[[], int], listeners: list[socket.socket]) -> NoReturn:
@@ -87,11 +93,16 @@ def run_and_leave(server: Server, status: Callable[[], int], listeners: list[soc
 
     async def serve() -> NoReturn:
         await server.serve(listeners)
-        logging.shutdown()
-        os._exit(status())
+        leave(status())
 
     _open_many_files()
     asyncio.Runner(loop_factory=server.config.get_loop_factory()).run(serve())
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once, when its log is written."""
+    logging.shutdown()
+    os._exit(status)
 
 
 def _open_many_files() -> None:

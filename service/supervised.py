@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from service.app import create_app
 from service.logs import configure_logging
-from service.server import Server, run_and_leave
+from service.server import Server, leave, run_and_leave
 from service.settings import Settings
 from service.supervisor import READY
 
@@ -24,7 +24,8 @@ class SupervisedServer(Server):
     """
 
     def __init__(self, settings: Settings, control: socket.socket) -> None:
-        super().__init__(create_app(settings, load_first=True), settings)
+        # Nobody is connected yet who would have to be told.
+        super().__init__(create_app(settings, on_failed_start=lambda: leave(1), load_first=True), settings)
         self._control = control
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

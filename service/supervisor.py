@@ -70,7 +70,9 @@ class Supervisor:
             if self._stopping:
                 return
             if not self._started:
-                logger.critical("a server process failed to start (status %d); stopping", status)
+                logger.critical(
+                    "stopping: a server process failed to start (status %d); its last line says why", status
+                )
                 self._status = 1
                 self._stop(signal.SIGTERM)
                 return

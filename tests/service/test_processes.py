@@ -89,3 +89,15 @@ def test_failed_start_ends_the_parent_with_a_reason(tmp_path: Path) -> None:
     ended = clipserve("serve", "--processes", "2", "--port", str(free_port()), "--repository", str(tmp_path))
     assert ended.returncode == 1
     assert "holds no model" in ended.stderr
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_failed_start_ends_with_its_reason(tmp_path: Path, processes: int) -> None:
+    run = clipserve("serve", "--repository", str(tmp_path), "--port", "0", "--processes", str(processes))
+    assert run.returncode == 1
+    # The parent of several adds that they failed.
+    *_, last = [line for line in run.stderr.splitlines() if "service.supervisor" not in line]
+    assert " CRITICAL " in last
+    assert f"{tmp_path} holds no model" in last
+    assert "startup" not in run.stderr
+    assert "Traceback" not in run.stderr
