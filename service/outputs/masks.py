@@ -7,13 +7,13 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco
 
 from service.manifest import Colour
+from service.outputs.bands import BandResize, bands
 from service.outputs.windows import strongest
 
 Mask = NDArray[np.uint8]
@@ -49,7 +49,7 @@ def mask_of_logits(
 
     The logits are enlarged to the size at which the network saw the picture, and those of the picture itself to its own
     size, both bilinearly; then comes the arg max. Only classes that are the first or second anywhere can win, so only
-    their planes are enlarged, one after the other.
+    their planes are enlarged, one after the other and a band of rows at a time.
 
     Args:
         logits: Coarse logits (classes, H/4, W/4).
@@ -57,10 +57,24 @@ def mask_of_logits(
         content: What the picture takes up of it.
         size: Height and width of the mask.
     """
-    leading = np.argpartition(logits, -min(2, len(logits)), axis=0)[-2:]
-    candidates = np.unique(leading)
-    planes = (_resize(_resize(logits[index], seen)[: content[0], : content[1]], size) for index in candidates)
-    return np.asarray(candidates[strongest(planes, size)], dtype=np.uint8)
+    candidates = _leading_classes(logits)
+    mask = np.empty(size, np.uint8)
+    for rows in bands(size):
+        to_size = BandResize(content[0], size[0], rows)
+        to_seen = BandResize(logits.shape[1], seen[0], to_size.needed)
+        pictures = (to_seen.resize(logits[index, to_seen.needed], seen[1])[:, : content[1]] for index in candidates)
+        planes = (to_size.resize(picture, size[1]) for picture in pictures)
+        mask[rows] = candidates[strongest(planes, mask[rows].shape)]
+    return mask
+
+
+def _leading_classes(logits: NDArray[np.float32]) -> Mask:
+    """Return the classes, uint8, that are the first or second of logits (classes, h, w) anywhere."""
+    classes, height, width = logits.shape
+    leading = np.zeros(classes, bool)
+    for rows in bands((height, width * classes)):
+        leading[np.argpartition(logits[:, rows], -min(2, classes), axis=0)[-2:]] = True
+    return np.flatnonzero(leading).astype(np.uint8)
 
 
 def enlarge(mask: Mask, size: tuple[int, int]) -> Mask:
@@ -71,13 +85,22 @@ def enlarge(mask: Mask, size: tuple[int, int]) -> Mask:
     """
     if mask.shape == size:
         return mask
-    present = np.unique(mask)
-    planes = (_resize((mask == index).astype(np.float32), size) for index in present)
-    return np.asarray(present[strongest(planes, size)], dtype=np.uint8)
+    enlarged = np.empty(size, np.uint8)
+    for rows in bands(size):
+        band = BandResize(len(mask), size[0], rows)
+        source = mask[band.needed]
+        present = np.unique(source)
+        planes = (band.resize((source == index).astype(np.float32), size[1]) for index in present)
+        enlarged[rows] = present[strongest(planes, enlarged[rows].shape)]
+    return enlarged
 
 
-def _resize(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+def class_areas(mask: Mask, classes: int) -> NDArray[np.int64]:
+    """Return the pixels of each class, int64 (classes,)."""
+    areas = np.zeros(classes, np.int64)
+    for rows in bands(mask.shape):
+        areas += np.bincount(mask[rows].ravel(), minlength=classes)
+    return areas
 
 
 def to_png(mask: Mask, palette: tuple[Colour, ...]) -> bytes:
@@ -101,7 +124,7 @@ def to_zip(masks: Iterable[tuple[int, Mask]], palette: tuple[Colour, ...]) -> by
 
 def segments(mask: Mask, labels: tuple[str, ...], palette: tuple[Colour, ...]) -> list[Segment]:
     """Return the classes that are present, largest first."""
-    areas = np.bincount(mask.ravel(), minlength=len(labels))
+    areas = class_areas(mask, len(labels))
     order = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
     return [
         Segment(

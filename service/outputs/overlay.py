@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from service.manifest import Colour
-from service.outputs.masks import Mask
+from service.outputs.bands import bands
+from service.outputs.masks import Mask, class_areas
 
 Picture = NDArray[np.uint8]
 
@@ -32,18 +33,18 @@ def overlay(picture: Picture, mask: Mask, palette: tuple[Colour, ...], legend: P
     """
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
-    blended = cv2.addWeighted(np.ascontiguousarray(picture), 1 - OPACITY, table[mask], OPACITY, 0)
-    height, width = blended.shape[:2]
+    height, width = mask.shape
     joined = np.empty((height + len(legend), max(width, legend.shape[1]), 3), np.uint8)
     joined[:] = _MARGIN_COLOUR
-    joined[:height, :width] = blended
+    for rows in bands(mask.shape):
+        joined[rows, :width] = cv2.addWeighted(picture[rows], 1 - OPACITY, table[mask[rows]], OPACITY, 0)
     joined[height:, : legend.shape[1]] = legend
     return joined
 
 
 def draw_legend(masks: Sequence[Mask], labels: tuple[str, ...], palette: tuple[Colour, ...]) -> Picture:
     """Return a panel (h, w, 3), as wide as the masks, that names the classes found in them, largest share first."""
-    areas = np.sum([np.bincount(mask.ravel(), minlength=len(labels)) for mask in masks], axis=0)
+    areas = np.sum([class_areas(mask, len(labels)) for mask in masks], axis=0)
     found = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
     total = int(areas.sum())
     entries = [(palette[index], f"{labels[index]} {areas[index] / total:.1%}") for index in found[:_MOST_ENTRIES]]

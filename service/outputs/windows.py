@@ -1,7 +1,8 @@
 """Look at a picture that is too large for one run through overlapping windows, and average where they overlap.
 
 Everything happens on the grid of the network's coarse logits, a quarter of the picture's size, and no more than one row
-of windows is held at a time: memory grows with the picture's width, not with its area.
+of windows is held at a time: beside the picture and its mask, a byte a pixel, memory grows with the picture's width and
+not with its area.
 """
 
 from __future__ import annotations
@@ -137,6 +138,6 @@ def strongest(planes: Iterator[NDArray[np.float32]], size: tuple[int, int]) -> N
     index = np.zeros(size, np.uint8)
     for number, plane in enumerate(planes):
         better = plane > best
-        best[better] = plane[better]
-        index[better] = number
+        np.copyto(best, plane, where=better)
+        np.copyto(index, number, where=better)
     return index
