@@ -44,7 +44,7 @@ def write_files(folder: Path) -> dict[str, Path]:
     for form, forward in {"depthwise": CycleFC.forward, "gather": gathered}.items():
         files[form] = folder / f"{form}.onnx"
         with patch.object(CycleFC, "forward", forward):
-            export_onnx(served, input_shape(NAME), 2, files[form])
+            export_onnx(served, input_shape(NAME), 2, files[form], "onnxruntime")
     return files
 
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from export.graph import ServedNetwork, export_onnx, input_shape, served_network
-from export.verification import verification_inputs
+from export.verification import LIMITS, verification_inputs
 from models import create_model, load_checkpoint
 from service.errors import RuntimeLoadError
 from service.manifest import PrecisionName
@@ -60,11 +60,12 @@ def network_of(name: str) -> Any:
 
 
 def files_of(name: str, precisions: Sequence[PrecisionName], folder: Path) -> dict[PrecisionName, Path]:
-    """Export a network and return its files."""
+    """Export a network and return its files, with the graphs that `clipserve export` would write."""
     files = {}
     for precision in precisions:
         files[precision] = folder / f"{precision}.onnx"
-        export_onnx(served_network(network_of(name), DTYPES[precision]), input_shape(name), 8, files[precision])
+        served = served_network(network_of(name), DTYPES[precision])
+        export_onnx(served, input_shape(name), 8, files[precision], LIMITS[precision].runtime)
     return files
 
 
