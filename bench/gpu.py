@@ -172,11 +172,12 @@ def try_tensorrt_rtx() -> str:
 
 def run_tensorrt_rtx() -> str:
     """Return the error of the demo network's logits against the CPU's."""
-    file = Path("model_repository/uniformer_tiny_shapes/1/model.onnx")
-    views = verification_inputs((8, 96, 96, 3), 4)
-    wanted = KINDS["onnxruntime"].open(file, "fp32", 0).run(views, "logits")
-    with tempfile.TemporaryDirectory() as cache:
-        actual = gpu_runtime("tensorrt_rtx", file, "fp32", (1, 4), Path(cache)).run(views, "logits")
+    name = NETWORKS[0]
+    views = verification_inputs(input_shape(name), 4)
+    with tempfile.TemporaryDirectory() as folder:
+        file = files_of(name, ["fp32"], Path(folder))["fp32"]
+        wanted = KINDS["onnxruntime"].open(file, "fp32", 0).run(views, "logits")
+        actual = gpu_runtime("tensorrt_rtx", file, "fp32", (1, 4), Path(folder)).run(views, "logits")
     return f"runs; largest difference of a logit from the CPU's {np.abs(actual - wanted).max():.1e}"
 
 
