@@ -17,7 +17,7 @@ from service.manifest import Artefact, SegmenterManifest
 from service.media.types import MediaInfo
 from service.outputs.contact_sheet import SheetRow, contact_sheet
 from service.outputs.masks import segments, to_png, to_zip
-from service.outputs.overlay import draw_legend, overlay, to_jpeg, to_mp4
+from service.outputs.overlay import draw_legend, overlay, overlay_size, to_jpeg, to_mp4
 from service.outputs.windows import WindowGrid
 from service.pipeline import Segmentation, SegmentOptions
 from service.repository.served import ServedModel
@@ -164,15 +164,17 @@ def _png(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Resp
 def _overlay(result: Segmentation, artefact: Artefact, query: SegmentQuery) -> Response:
     assert result.originals is not None
     legend = draw_legend(result.masks, artefact.labels, artefact.palette)
-    pictures = [
+    is_image = result.decoded.media.kind == "image"
+    size = overlay_size(result.masks[0], legend, "JPEG" if is_image else "H.264")
+    pictures = (
         overlay(picture, mask, artefact.palette, legend)
         for picture, mask in zip(result.originals, result.masks, strict=True)
-    ]
-    if result.decoded.media.kind == "image":
-        return Response(to_jpeg(pictures[0]), media_type="image/jpeg")
+    )
+    if is_image:
+        return Response(to_jpeg(next(pictures)), media_type="image/jpeg")
     # No frame is shown twice, so the video's own rate is the fastest there can be.
     fps = min(query.fps, result.decoded.media.fps or query.fps)
-    return Response(to_mp4(pictures, Fraction(fps).limit_denominator(1001)), media_type="video/mp4")
+    return Response(to_mp4(pictures, size, Fraction(fps).limit_denominator(1001)), media_type="video/mp4")
 
 
 def _rle(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Response:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import Literal
 
 import av
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from service.errors import BadParameterError
 from service.manifest import Colour
 from service.outputs.bands import bands
 from service.outputs.masks import Mask, class_areas
@@ -20,6 +22,11 @@ Picture = NDArray[np.uint8]
 
 OPACITY = 0.5
 JPEG_QUALITY = 90
+Format = Literal["JPEG", "H.264"]
+# What libjpeg and libx264 can write, pixels.
+_LONGEST_SIDES: dict[Format, int] = {"JPEG": 65500, "H.264": 16384}
+# The slowest rate that is written, frames a second: mp4 has no time for much longer frames.
+SLOWEST = Fraction(1, 1001)
 _MARGIN_COLOUR, _TEXT_COLOUR = (24, 24, 24), (240, 240, 240)
 _NARROWEST_LEGEND = 240
 _TEXT_PIXELS = (12, 36)
@@ -40,6 +47,21 @@ def overlay(picture: Picture, mask: Mask, palette: tuple[Colour, ...], legend: P
         joined[rows, :width] = cv2.addWeighted(picture[rows], 1 - OPACITY, table[mask[rows]], OPACITY, 0)
     joined[height:, : legend.shape[1]] = legend
     return joined
+
+
+def overlay_size(mask: Mask, legend: Picture, target: Format) -> tuple[int, int]:
+    """Return height and width of the overlay of a picture.
+
+    Raises:
+        BadParameterError: A side is longer than the format that it is to be written in can have.
+    """
+    height, width = len(mask) + len(legend), max(mask.shape[1], legend.shape[1])
+    if max(height, width) > (limit := _LONGEST_SIDES[target]):
+        raise BadParameterError(
+            f"output=overlay would be {width}x{height} pixels with its legend, and a side of {target} has at most "
+            f"{limit}: ask for output=png or rle, which take any size"
+        )
+    return height, width
 
 
 def draw_legend(masks: Sequence[Mask], labels: tuple[str, ...], palette: tuple[Colour, ...]) -> Picture:
@@ -76,12 +98,16 @@ def to_jpeg(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def to_mp4(pictures: Sequence[Picture], fps: Fraction) -> bytes:
-    """Encode pictures (H, W, 3) of one size as H.264 in mp4; a side of odd length loses its last pixel."""
+def to_mp4(pictures: Iterable[Picture], size: tuple[int, int], fps: Fraction) -> bytes:
+    """Encode pictures (H, W, 3) of (height, width) `size` as H.264 in mp4, one after the other as they come.
+
+    A side of odd length loses its last pixel. A rate below SLOWEST becomes that.
+    """
     buffer = io.BytesIO()
-    height, width = (side // 2 * 2 for side in pictures[0].shape[:2])
+    height, width = (side // 2 * 2 for side in size)
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "veryfast"})
+        options = {"crf": "20", "preset": "veryfast"}
+        stream = container.add_stream("libx264", rate=max(fps, SLOWEST), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for picture in pictures:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")

@@ -217,6 +217,30 @@ def test_overlay_of_a_video_is_a_video(server: RunningServer) -> None:
             assert abs(frame[48, x] - colour).max() < 30, (number, x)
 
 
+@pytest.mark.parametrize(
+    ("size", "format_name", "limit"),
+    [((70_000, 100), "PNG", 65500), ((100, 65_490), "PNG", 65500), ((20_000, 100), "GIF", 16384)],
+    ids=["wide", "high with its legend", "video"],
+)
+def test_overlay_that_no_encoder_writes_is_refused_with_the_limit(
+    server: RunningServer, size: tuple[int, int], format_name: str, limit: int
+) -> None:
+    content = saved(Image.new("RGB", size), format_name)
+    problem = post(server, content, output="overlay").json()
+    assert (problem["status"], problem["code"]) == (400, "bad_parameter")
+    assert f"at most {limit}" in problem["detail"]
+    assert "output=png" in problem["detail"]
+    assert post(server, content, output="png").status_code == 200
+
+
+def test_overlay_of_rarely_sampled_frames_is_a_video(server: RunningServer) -> None:
+    answer = post(server, moving_clip(), output="overlay", fps=0.0004)
+    assert answer.headers["content-type"] == "video/mp4"
+    with av.open(io.BytesIO(answer.content)) as container:
+        assert container.streams.video[0].average_rate == Fraction(1, 1001)
+        assert len(list(container.decode(video=0))) == 1
+
+
 def test_no_frame_is_masked_twice(server: RunningServer) -> None:
     clip = encode(COLOURS[np.stack([quarters(64, 64)] * 6)], fps=10)
     found = post(server, clip, output="rle", fps=240).json()["masks"]
