@@ -30,19 +30,21 @@ logger = logging.getLogger(__name__)
 FIELD_FRAME_BYTES = 4
 # What a chunk of a body has beside its content: its length, in 16 digits at most, and the ends of two lines.
 CHUNK_FRAME_BYTES = 20
+# What a client must take of its answer in each period: some bytes now and then would let it hold the rest for hours.
+ANSWER_PERIOD_BYTES = 65536
 # Why an answer was not delivered, among the reasons of refusals.
 ANSWER_STALLED = "answer_stalled"
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that is closed when a head does not come in time or is too large, or an answer is not taken.
+    """A connection that is closed when a head does not come in time or is too large, or an answer is taken too slowly.
 
     Attributes:
         metrics: Where refusals are counted.
         head_timeout: Seconds from the opening of the connection, or from the first byte after an answer, until the
             next head must be complete.
         max_head_bytes: Of the request line and the headers together; those that may follow a body in chunks count too.
-        answer_idle_timeout: Seconds in which the client must take something of what waits to be sent.
+        answer_idle_timeout: Seconds in which the client must take ANSWER_PERIOD_BYTES of what waits to be sent, or all.
     """
 
     metrics: ClassVar[Metrics]
@@ -246,12 +248,18 @@ class Connection(HttpToolsProtocol):
         return self.transport.get_write_buffer_size() + int(struct.unpack("i", in_kernel)[0])
 
     def _check_reader(self, waiting_before: int) -> None:
-        """Give the connection up if the client has taken nothing since `waiting_before` bytes waited for it."""
-        waiting = self._waiting_bytes()
-        if waiting < waiting_before:
+        """Give the connection up if the client has taken too little since `waiting_before` bytes waited for it."""
+        taken = waiting_before - self._waiting_bytes()
+        if taken >= min(ANSWER_PERIOD_BYTES, waiting_before):
             self._watch_reader()
             return
-        logger.warning("of the last %d bytes the client took none for %g s", waiting, self.answer_idle_timeout)
+        logger.warning(
+            "of the last %d bytes the client took %d in %g s, and the least is %d",
+            waiting_before,
+            taken,
+            self.answer_idle_timeout,
+            ANSWER_PERIOD_BYTES,
+        )
         self.metrics.rejected.labels(ANSWER_STALLED).inc()
         self.transport.abort()
 

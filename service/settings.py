@@ -193,7 +193,7 @@ class Settings(BaseSettings):
         default=10.0, gt=0, description="seconds without a byte until an upload is given up (408)"
     )
     answer_idle_timeout: float = Field(
-        default=30.0, gt=0, description="seconds in which a client must take something of its answer"
+        default=30.0, gt=0, description="seconds in which a client must take 64 KiB of its answer, or what is left"
     )
     keep_alive_timeout: float = Field(default=65.0, gt=0, description="seconds that an idle connection is kept")
     drain_delay: float = Field(

@@ -223,8 +223,30 @@ def test_answer_that_nobody_takes_is_given_up(strict: RunningServer) -> None:
         # What the kernels had kept still comes, and then the end.
         assert 0 < len(rest(connection)) < len(answer) * LONG_ANSWERS
     assert re.search(
-        r"lazy service\.connection: of the last \d+ bytes the client took none for 1 s", strict.log.read_text()
+        r"lazy service\.connection: of the last \d+ bytes the client took \d+ in 1 s, and the least is 65536",
+        strict.log.read_text(),
     )
+
+
+def stalled_answers(server: RunningServer) -> float:
+    found = re.search(r'rejected_total\{reason="answer_stalled"\} (\S+)', httpx.get(f"{server.url}/metrics").text)
+    return float(found[1]) if found else 0.0
+
+
+def test_some_bytes_now_and_then_are_not_enough(strict: RunningServer) -> None:
+    before = stalled_answers(strict)
+    host, port = strict.url.removeprefix("http://").split(":")
+    with socket.socket() as connection:
+        # The client's kernel must not take much more than the client.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect((host, int(port)))
+        connection.sendall(LONG_ANSWER * LONG_ANSWERS)
+        patience = time.monotonic() + 15
+        while stalled_answers(strict) == before:
+            assert time.monotonic() < patience
+            assert connection.recv(2048)
+            time.sleep(0.1)
 
 
 def test_client_that_takes_its_answers_slowly_gets_them_all(strict: RunningServer) -> None:
