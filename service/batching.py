@@ -110,6 +110,41 @@ class _Ahead:
     batch: asyncio.Task[_Batch | None]
 
 
+class Caller:
+    """A request as the batcher of its model knows it: batches wait for its views while these are on their way."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+        self._expected = 0
+
+    def expect(self, submits: int) -> None:
+        """Announce so many more submits: they come without waiting for one another's results."""
+        self._expected += submits
+        self._batcher.expect(submits)
+
+    def finish(self) -> None:
+        """Tell that nothing more comes."""
+        self.expect(-self._expected)
+
+    async def submit(
+        self,
+        views: NDArray[np.uint8],
+        output: OutputName = "logits",
+        priority: Priority = "normal",
+        more: bool = False,
+    ) -> list[ViewOutput]:
+        """Run the views (N, ...) of one submit that was announced; `more`: another one follows these results.
+
+        Raises:
+            ServiceError: As Batcher.submit.
+        """
+        self.expect(-1)
+        outputs = await self._batcher.submit(views, output, priority)
+        if more:
+            self.expect(1)
+        return outputs
+
+
 class Batcher:
     """Batches the views of one model.
 
@@ -121,8 +156,6 @@ class Batcher:
         metrics: Where batches are counted; its name is the model's.
 
     Attributes:
-        accepted: How many requests the model has been given and has not answered, their views submitted or yet to come;
-            kept by whoever accepts them.
         statistics: What was run so far.
     """
 
@@ -135,13 +168,13 @@ class Batcher:
         metrics: ModelMetrics,
     ) -> None:
         self.settings = settings
-        self.accepted = 0
         self.statistics = ModelStatistics()
         self._runtimes = runtimes
         self._executor = executor
         self._gate = gate
         self._metrics = metrics
-        self._submitting = 0
+        # Submits on their way.
+        self._expected = 0
         self._queue: list[_Item] = []
         self._ahead: _Ahead | None = None
         self._arrived = asyncio.Event()
@@ -206,6 +239,23 @@ class Batcher:
         self._tasks = []
         _fail(self._unanswered, _stopping())
 
+    @contextmanager
+    def caller(self) -> Iterator[Caller]:
+        """Accept a request, which the block is: one submit is on its way, unless the caller says something else."""
+        caller = Caller(self)
+        caller.expect(1)
+        try:
+            yield caller
+        finally:
+            caller.finish()
+
+    def expect(self, submits: int) -> None:
+        """Count so many more submits that are on their way, or fewer."""
+        self._expected += submits
+        if not self._expected:
+            # A batch that waited for them has nothing to wait for.
+            self._arrived.set()
+
     async def submit(
         self, views: NDArray[np.uint8], output: OutputName = "logits", priority: Priority = "normal"
     ) -> list[ViewOutput]:
@@ -236,7 +286,6 @@ class Batcher:
         loop, place = asyncio.get_running_loop(), place_in_line(priority)
         items = [_Item(view, output, place, loop.create_future()) for view in views]
         self._unanswered.update(items)
-        self._submitting += 1
         for item in items:
             insort(self._queue, item, key=lambda waiting: waiting.place)
         self._prepare_ahead()
@@ -247,7 +296,6 @@ class Batcher:
             self._withdraw(items)
             raise
         finally:
-            self._submitting -= 1
             self._unanswered.difference_update(items)
 
     def _withdraw(self, items: list[_Item]) -> None:
@@ -293,8 +341,8 @@ class Batcher:
         return max(0.0, opened + self.settings.max_queue_delay - perf_counter())
 
     def _more_to_come(self) -> bool:
-        """Whether a request is on its way whose views are not here yet: only these are worth waiting for."""
-        return self.accepted > self._submitting
+        """Whether views are on their way that are not here yet: only these are worth waiting for."""
+        return self._expected > 0
 
     def _full(self) -> bool:
         """Whether the views at the head of the queue fill a batch."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching import Batcher, ViewOutput
+from service.batching import Caller
 from service.context import current_request, record_stage, stage
 from service.errors import BadParameterError, OverloadedError
 from service.manifest import ClassifierManifest, SegmenterManifest
@@ -33,7 +33,7 @@ from service.outputs.masks import Mask, enlarge, mask_of_logits
 from service.outputs.windows import Stitcher, WindowGrid, window_grid
 from service.priority import Priority
 from service.rate import retry_after
-from service.repository.served import ServedModel
+from service.repository.served import ManifestT, ServedModel
 from service.runtimes.base import OutputName
 from service.settings import Settings
 
@@ -75,6 +75,22 @@ class SegmentOptions:
     end: float | None = None
     priority: Priority = "normal"
     originals: bool = False
+
+
+@dataclass(frozen=True)
+class Job(Generic[ManifestT]):
+    """A request that was accepted and received.
+
+    Attributes:
+        model: Model to ask.
+        caller: The request as the model's batcher knows it.
+        began, received: perf_counter() when it came in, and when all of its body was there.
+    """
+
+    model: ServedModel[ManifestT]
+    caller: Caller
+    began: float
+    received: float
 
 
 @dataclass(frozen=True)
@@ -137,7 +153,7 @@ class RunResult:
 
 @dataclass
 class _Clock:
-    """When the stages of a request ended, perf_counter(); `queued` is what its first batch waited for."""
+    """When the stages of a request ended, perf_counter(); `queued` is what its batches waited for, one by one."""
 
     began: float
     received: float
@@ -147,7 +163,7 @@ class _Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Record the block, which has batches run and sets `queued`: first it waited, then it ran."""
+        """Record the block, which has batches run and sets `queued`, as if it had waited first and run then."""
         try:
             yield
         except BaseException as error:
@@ -195,21 +211,18 @@ class Pipeline:
         self._settings = settings
         self._limits = decode_limits(settings)
 
-    async def classify(
-        self, model: ServedModel[ClassifierManifest], upload: int, options: ClassifyOptions, began: float
-    ) -> Classification:
-        """Classify the upload in file descriptor `upload`.
+    async def classify(self, job: Job[ClassifierManifest], upload: int, options: ClassifyOptions) -> Classification:
+        """Classify an upload.
 
         Args:
-            model: Model to ask.
-            upload: Memory file with the whole body.
+            job: The request.
+            upload: File descriptor of a memory file with all of it.
             options: The client's choices.
-            began: perf_counter() when the request came in.
 
         Raises:
             ServiceError: Anything that `service.errors` names.
         """
-        clock = _Clock(began, perf_counter())
+        clock, model = _Clock(job.began, job.received), job.model
         manifest = model.manifest
         decoded = await self._decode(
             model, upload, self._view_request(manifest, options), DecodeResult, clock, options.priority
@@ -217,7 +230,7 @@ class Pipeline:
         spec = manifest.inputs[0]
         pixels = decoded.arrays[0]
         with clock.running():
-            outputs = await model.batcher.submit(
+            outputs = await job.caller.submit(
                 pixels.reshape(len(pixels), *(axis for axis in spec.shape if isinstance(axis, int))),
                 priority=options.priority,
             )
@@ -231,70 +244,62 @@ class Pipeline:
         batch_size = max(output.batch_size for output in outputs)
         return Classification(predictions, scores, decoded.result, timing, batch_size)
 
-    async def look(
-        self, model: ServedModel[ClassifierManifest], upload: int, options: ClassifyOptions, began: float
-    ) -> Decoded[DecodeResult]:
-        """Return what the network would see of the upload in file descriptor `upload`: uint8 (views, T, H, W, 3).
+    async def look(self, job: Job[ClassifierManifest], upload: int, options: ClassifyOptions) -> Decoded[DecodeResult]:
+        """Return what the network would see of an upload: uint8 (views, T, H, W, 3).
 
         Args and Raises as for `classify`.
         """
-        clock, manifest = _Clock(began, perf_counter()), model.manifest
-        request = self._view_request(manifest, options)
+        job.caller.finish()
+        clock, model = _Clock(job.began, job.received), job.model
+        request = self._view_request(model.manifest, options)
         decoded = await self._decode(model, upload, request, DecodeResult, clock, options.priority)
         _note_stages(clock.timing())
         return decoded
 
-    async def segment(
-        self, model: ServedModel[SegmenterManifest], upload: int, options: SegmentOptions, began: float
-    ) -> Segmentation:
-        """Find the class of every pixel of the upload in file descriptor `upload`.
+    async def segment(self, job: Job[SegmenterManifest], upload: int, options: SegmentOptions) -> Segmentation:
+        """Find the class of every pixel of an upload.
 
         Args and Raises as for `classify`.
         """
-        clock = _Clock(began, perf_counter())
+        clock, model = _Clock(job.began, job.received), job.model
         manifest = model.manifest
         decoded, grid = await self._pictures(model, upload, options, clock)
         result, pictures = decoded.result, decoded.arrays[0]
-        outputs: list[ViewOutput] = []
+        runs = _Runs(job.caller, options.priority, len(pictures) * len(grid.tops))
         with clock.running():
             # One picture after the other: the logits of all of them would be too much to hold.
-            masks = [
-                await _mask(model.batcher, picture, grid, manifest.num_classes, result, outputs, options.priority)
-                for picture in pictures
-            ]
-            clock.queued = outputs[0].queued
+            masks = [await _mask(runs, picture, grid, manifest.num_classes, result) for picture in pictures]
+            clock.queued = runs.queued
         timing = clock.timing()
         self._metrics.clips.labels(manifest.name).inc()
-        self._count_run(manifest.name, timing, len(outputs))
-        batch_size = max(output.batch_size for output in outputs)
-        return Segmentation(masks, decoded.arrays[1] if options.originals else None, result, timing, batch_size)
+        self._count_run(manifest.name, timing, runs.views)
+        originals = decoded.arrays[1] if options.originals else None
+        return Segmentation(masks, originals, result, timing, runs.batch_size)
 
     async def look_at_pictures(
-        self, model: ServedModel[SegmenterManifest], upload: int, options: SegmentOptions, began: float
+        self, job: Job[SegmenterManifest], upload: int, options: SegmentOptions
     ) -> tuple[Decoded[PictureResult], WindowGrid]:
-        """Return what the network would see of the upload in file descriptor `upload`, and in which windows.
+        """Return what the network would see of an upload, and in which windows.
 
         The pictures are uint8 (N, H, W, 3). Args and Raises as for `classify`.
         """
-        clock = _Clock(began, perf_counter())
-        seen = await self._pictures(model, upload, options, clock)
+        job.caller.finish()
+        clock = _Clock(job.began, job.received)
+        seen = await self._pictures(job.model, upload, options, clock)
         _note_stages(clock.timing())
         return seen
 
-    async def run(
-        self, model: ServedModel[Any], frames: NDArray[np.uint8], output: OutputName, priority: Priority, began: float
-    ) -> RunResult:
+    async def run(self, job: Job[Any], frames: NDArray[np.uint8], output: OutputName, priority: Priority) -> RunResult:
         """Run frames that need no decoding: uint8 (N, ...), each of N as the model's input wants it.
 
         Raises:
             ServiceError: As Batcher.submit.
         """
-        received = perf_counter()
-        clock = _Clock(began, received, acquired=received, decoded=received)
+        clock = _Clock(job.began, job.received, acquired=job.received, decoded=job.received)
         with clock.running():
-            outputs = await model.batcher.submit(frames, output, priority)
+            outputs = await job.caller.submit(frames, output, priority)
             clock.queued = min(output.queued for output in outputs)
-        self._count_run(model.manifest.name, clock.timing(), len(frames))
+        self._count_run(job.model.manifest.name, clock.timing(), len(frames))
         rows = [output.output for output in outputs]
         stacked = await off_loop(sum(row.nbytes for row in rows), np.stack, rows)
         return RunResult(stacked, max(output.batch_size for output in outputs))
@@ -411,30 +416,49 @@ def _check_part(start: float | None, end: float | None) -> None:
         raise BadParameterError(f"end={end} must lie after start={start} (seconds)")
 
 
+class _Runs:
+    """The submits of one upload, each made when the one before is answered, and their figures.
+
+    Args:
+        caller: The request.
+        priority: Of all of them.
+        count: How many there will be.
+
+    Attributes:
+        views: Views that were run.
+        queued: Seconds that they waited, all submits together.
+        batch_size: Largest batch that one of them ran in.
+    """
+
+    def __init__(self, caller: Caller, priority: Priority, count: int) -> None:
+        self._caller = caller
+        self._priority = priority
+        self._left = count
+        self.views = 0
+        self.queued = 0.0
+        self.batch_size = 0
+
+    async def run(self, views: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        """Return the logits of the next views (N, ...)."""
+        self._left -= 1
+        outputs = await self._caller.submit(views, "logits", self._priority, more=self._left > 0)
+        self.views += len(outputs)
+        self.queued += min(output.queued for output in outputs)
+        self.batch_size = max(self.batch_size, *(output.batch_size for output in outputs))
+        return [output.output for output in outputs]
+
+
 async def _mask(
-    batcher: Batcher,
-    picture: NDArray[np.uint8],
-    grid: WindowGrid,
-    classes: int,
-    decoded: PictureResult,
-    outputs: list[ViewOutput],
-    priority: Priority,
+    runs: _Runs, picture: NDArray[np.uint8], grid: WindowGrid, classes: int, decoded: PictureResult
 ) -> Mask:
-    """Return the mask of one picture at the upload's size; adds the figures of its runs to `outputs`."""
+    """Return the mask of one picture at the upload's size."""
     size = (decoded.media.height, decoded.media.width)
     if grid.count == 1:
-        (output,) = await batcher.submit(picture[None], "logits", priority)
-        outputs.append(_without_output(output))
-        return await asyncio.to_thread(mask_of_logits, output.output, grid.size, decoded.content, size)
+        (logits,) = await runs.run(picture[None])
+        return await asyncio.to_thread(mask_of_logits, logits, grid.size, decoded.content, size)
     stitcher = Stitcher(grid, classes)
     for number in range(len(grid.tops)):
-        row = await batcher.submit(grid.row(picture, number), "logits", priority)
-        await asyncio.to_thread(stitcher.add_row, number, [output.output for output in row])
-        outputs.extend(_without_output(output) for output in row)
+        row = await runs.run(grid.row(picture, number))
+        await asyncio.to_thread(stitcher.add_row, number, row)
     height, width = decoded.content
     return await asyncio.to_thread(enlarge, stitcher.mask()[:height, :width], size)
-
-
-def _without_output(output: ViewOutput) -> ViewOutput:
-    """Return the figures of a run alone: the logits of all pictures or windows would be too much to keep."""
-    return ViewOutput(np.empty(0), output.batch_size, output.queued)

@@ -8,13 +8,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
-from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, with_upload
-from service.api.state import ServerState
+from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, accepted_upload
+from service.api.state import server_state
 from service.manifest import ClassifierManifest
 from service.media.types import MediaInfo, View
 from service.outputs.contact_sheet import SheetRow, contact_sheet
-from service.pipeline import ClassifyOptions
-from service.repository.served import ServedModel
+from service.pipeline import ClassifyOptions, Job, Pipeline
 
 
 def _number(value: Any) -> Any:
@@ -87,22 +86,15 @@ async def classify_with_version(
 async def _classify(request: Request, name: str | None, version: str | None, query: ClassifyQuery) -> Response:
     options = ClassifyOptions(**query.model_dump(exclude={"show"}))
     work = _answer if query.show == "answer" else _show_frames
-    return await with_upload(
-        request,
-        name,
-        version,
-        ClassifierManifest,
-        lambda state, model, upload, began: work(state, model, upload, began, options),
-    )
+    async with accepted_upload(request, name, version, ClassifierManifest) as (job, upload):
+        return await work(server_state(request).pipeline, job, upload, options)
 
 
-async def _answer(
-    state: ServerState, model: ServedModel[ClassifierManifest], upload: int, began: float, options: ClassifyOptions
-) -> Response:
-    result = await state.pipeline.classify(model, upload, options, began)
+async def _answer(pipeline: Pipeline, job: Job[ClassifierManifest], upload: int, options: ClassifyOptions) -> Response:
+    result = await pipeline.classify(job, upload, options)
     answer = ClassifyBody(
-        model=model.manifest.name,
-        version=model.manifest.version,
+        model=job.model.manifest.name,
+        version=job.model.manifest.version,
         predictions=[PredictionBody(index=p.index, label=p.label, score=p.score) for p in result.predictions],
         media=result.decoded.media,
         views=list(result.decoded.views),
@@ -113,10 +105,10 @@ async def _answer(
 
 
 async def _show_frames(
-    state: ServerState, model: ServedModel[ClassifierManifest], upload: int, began: float, options: ClassifyOptions
+    pipeline: Pipeline, job: Job[ClassifierManifest], upload: int, options: ClassifyOptions
 ) -> Response:
-    decoded = await state.pipeline.look(model, upload, options, began)
-    result, manifest = decoded.result, model.manifest
+    decoded = await pipeline.look(job, upload, options)
+    result, manifest = decoded.result, job.model.manifest
     media = result.media
     title = f"{manifest.name}/{manifest.version}: {media.codec} {media.width}x{media.height}, {media.frames} frames"
     rows = [

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from time import perf_counter
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.disconnect import while_connected
+from service.api.accepted import accepted
 from service.api.problems import Problem
-from service.api.state import ServerState, server_state
+from service.api.state import server_state
 from service.api.upload import receive_upload
 from service.errors import BadParameterError
-from service.pipeline import Timing
+from service.pipeline import Job, Timing
 from service.priority import Priority
-from service.repository.served import ManifestT, ServedModel
-
-T = TypeVar("T")
+from service.repository.served import ManifestT
 
 _BINARY = {"type": "string", "format": "binary"}
 REQUEST_BODY: dict[str, Any] = {
@@ -108,35 +106,27 @@ def _check_query(request: Request) -> None:
             raise BadParameterError(f"{name} is given {count} times: give it once")
 
 
-async def with_upload(
-    request: Request,
-    name: str | None,
-    version: str | None,
-    kind: type[ManifestT],
-    work: Callable[[ServerState, ServedModel[ManifestT], int, float], Coroutine[Any, Any, T]],
-) -> T:
-    """Receive the upload of `request` and return what `work` made of it.
+@asynccontextmanager
+async def accepted_upload(
+    request: Request, name: str | None, version: str | None, kind: type[ManifestT]
+) -> AsyncIterator[tuple[Job[ManifestT], int]]:
+    """Accept `request` and yield it with the file descriptor of its upload.
 
     Args:
         request: Its body is the upload.
         name: Of the model; None: the default one of that kind.
         version: Of the model; None: its default one.
         kind: What the model must do.
-        work: Called with the server, the model, the upload's file descriptor and perf_counter() at the beginning. It is
-            cancelled when the client goes away or the time is over.
 
     Raises:
         ServiceError: Anything that `service.errors` names.
         ClientDisconnect: Nobody is left to answer.
     """
-    began = perf_counter()
     state = server_state(request)
     settings = state.settings
     _check_query(request)
     state.check_open()
     model = state.repository.get(name, version, kind)
-    async with state.accept(model):
-        receiving = receive_upload(request, settings.max_body_bytes, settings.upload_idle_timeout, state.upload_memory)
-        with model.batcher.statistics.request():
-            async with receiving as upload, while_connected(request):
-                return await work(state, model, upload, began)
+    receiving = receive_upload(request, settings.max_body_bytes, settings.upload_idle_timeout, state.upload_memory)
+    async with accepted(request, model, receiving) as (job, upload):
+        yield job, upload

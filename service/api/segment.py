@@ -11,16 +11,15 @@ from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, with_upload
-from service.api.state import ServerState
+from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, accepted_upload
+from service.api.state import server_state
 from service.manifest import Artefact, SegmenterManifest
 from service.media.types import MediaInfo
 from service.outputs.contact_sheet import SheetRow, contact_sheet
 from service.outputs.masks import segments, to_png, to_zip
 from service.outputs.overlay import draw_legend, overlay, overlay_size, to_jpeg, to_mp4
 from service.outputs.windows import WindowGrid
-from service.pipeline import Segmentation, SegmentOptions
-from service.repository.served import ServedModel
+from service.pipeline import Job, Pipeline, Segmentation, SegmentOptions
 
 OutputName = Literal["png", "overlay", "rle"]
 
@@ -122,23 +121,22 @@ async def _segment(request: Request, name: str | None, version: str | None, quer
         **query.model_dump(include={"fps", "short_side", "start", "end", "priority"}),
         originals=query.output == "overlay" and query.show == "answer",
     )
-
-    async def work(state: ServerState, model: ServedModel[SegmenterManifest], upload: int, began: float) -> Response:
+    pipeline = server_state(request).pipeline
+    async with accepted_upload(request, name, version, SegmenterManifest) as (job, upload):
         if query.show == "frames":
-            return await _show_frames(state, model, upload, began, options)
-        result = await state.pipeline.segment(model, upload, options, began)
+            return await _show_frames(pipeline, job, upload, options)
+        result = await pipeline.segment(job, upload, options)
         # Drawing and packing take as long as the pixels are many.
-        return await asyncio.to_thread(_RENDERERS[query.output], result, model.artefact, query)
-
-    return await with_upload(request, name, version, SegmenterManifest, work)
+        return await asyncio.to_thread(_RENDERERS[query.output], result, job.model.artefact, query)
 
 
 async def _show_frames(
-    state: ServerState, model: ServedModel[SegmenterManifest], upload: int, began: float, options: SegmentOptions
+    pipeline: Pipeline, job: Job[SegmenterManifest], upload: int, options: SegmentOptions
 ) -> Response:
-    decoded, grid = await state.pipeline.look_at_pictures(model, upload, options, began)
+    decoded, grid = await pipeline.look_at_pictures(job, upload, options)
     result, media = decoded.result, decoded.result.media
-    title = f"{model.manifest.name}/{model.manifest.version}: {media.codec} {media.width}x{media.height}"
+    manifest = job.model.manifest
+    title = f"{manifest.name}/{manifest.version}: {media.codec} {media.width}x{media.height}"
     rows = [
         SheetRow(f"#{frame}  {time:.3f} s", [f"x {left}, y {top}" for left in grid.lefts])
         for frame, time in zip(result.frames, result.times, strict=True)

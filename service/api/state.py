@@ -11,6 +11,7 @@ from fastapi import Request
 
 from service.api.deadline import past_deadline
 from service.api.upload import UploadMemory
+from service.batching import Caller
 from service.errors import NotReadyError, OverloadedError
 from service.media.pool import DecodePool
 from service.metrics import Metrics
@@ -85,8 +86,10 @@ class ServerState:
         return self.phase == "draining"
 
     @asynccontextmanager
-    async def accept(self, model: ServedModel[Any]) -> AsyncIterator[None]:
+    async def accept(self, model: ServedModel[Any]) -> AsyncIterator[Caller]:
         """Accept a request to `model`: the block gets the model's time, or less once the server drains.
+
+        Yields what it calls the model's batcher with.
 
         Raises:
             NotReadyError: Starting or draining, or the time for draining was over before the block was done, or the
@@ -98,11 +101,11 @@ class ServerState:
         model.batcher.check_running()
         self._check_time(model)
         try:
-            with self.metrics.in_flight.track_inprogress(), model.in_use():
+            with self.metrics.in_flight.track_inprogress(), model.in_use() as caller:
                 async with asyncio.timeout(model.request_timeout) as deadline:
                     self._deadlines.add(deadline)
                     try:
-                        yield
+                        yield caller
                     finally:
                         self._deadlines.discard(deadline)
         except TimeoutError as error:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching import Batcher, BatchSettings
+from service.batching import Batcher, BatchSettings, Caller
 from service.errors import RuntimeLoadError
 from service.fairness import FairGate
 from service.manifest import Artefact, ClassifierManifest, Manifest, SegmenterManifest, TensorSpec
@@ -52,6 +52,7 @@ class ServedModel(Generic[ManifestT]):
         # One thread an instance, and one that puts the next batch together meanwhile.
         self._executor = ThreadPoolExecutor(len(runtimes) + 1, thread_name_prefix=f"batch-{artefact.manifest.name}")
         self.batcher = Batcher(runtimes, self._executor, settings, gate, metrics)
+        self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
 
@@ -83,15 +84,16 @@ class ServedModel(Generic[ManifestT]):
                     )
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep the model alive for an accepted request, which the block is."""
-        self.batcher.accepted += 1
+    def in_use(self) -> Iterator[Caller]:
+        """Keep the model alive for an accepted request, which the block is, and let it call the batcher."""
+        self._users += 1
         self._unused.clear()
         try:
-            yield
+            with self.batcher.caller() as caller:
+                yield caller
         finally:
-            self.batcher.accepted -= 1
-            if not self.batcher.accepted:
+            self._users -= 1
+            if not self._users:
                 self._unused.set()
 
     async def retire(self) -> None:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,6 @@ from service.errors import InternalError, NotReadyError, QueueFullError
 from service.fairness import FairGate
 from service.metrics import Metrics
 from service.runtimes.base import OutputName
-
-# More requests than any test submits: somebody is always on the way.
-EVERYBODY = 1000
 
 
 class SummingRuntime:
@@ -66,11 +63,13 @@ async def running(
             more.pop("gate", FairGate(1)),
             more.pop("metrics", Metrics()).of_model(more.pop("name", "summing")),
         )
-        batcher.accepted = more.pop("accepted", EVERYBODY)
+        # Unless a test says so, somebody is always on the way.
+        others = batcher.caller() if more.pop("others", True) else nullcontext()
         assert not more
         batcher.start()
         try:
-            yield batcher
+            with others:
+                yield batcher
         finally:
             runtime.may_run.set()
             await batcher.stop()
@@ -284,16 +283,92 @@ def test_views_that_come_while_a_batch_runs_still_join_the_next() -> None:
     asyncio.run(scenario())
 
 
+@asynccontextmanager
+async def patient(runtime: SummingRuntime) -> AsyncIterator[Batcher]:
+    """A batcher that waits for views on their way for longer than the test lasts, and no other views are."""
+    async with running(runtime, delay=3600.0, others=False) as batcher, asyncio.timeout(20):
+        yield batcher
+
+
+async def turn_loop() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 def test_batch_waits_for_requests_that_are_on_their_way_and_for_no_others() -> None:
     async def scenario() -> None:
         runtime = SummingRuntime()
-        async with running(runtime, delay=3600.0, accepted=2) as batcher, asyncio.timeout(20):
-            first = asyncio.create_task(batcher.submit(view(1)))
-            for _ in range(10):
-                await asyncio.sleep(0)
-            assert batcher.queue_depth == 1
-            await asyncio.gather(first, batcher.submit(view(2)))
+        async with patient(runtime) as batcher:
+            with batcher.caller() as one, batcher.caller() as other:
+                first = asyncio.create_task(one.submit(view(1)))
+                await turn_loop()
+                assert batcher.queue_depth == 1
+                await asyncio.gather(first, other.submit(view(2)))
         assert runtime.batches == [[1, 2]]
+
+    asyncio.run(scenario())
+
+
+def test_batch_waits_for_all_submits_of_one_request_and_for_another_one() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with patient(runtime) as batcher:
+            with batcher.caller() as several, batcher.caller() as other:
+                several.expect(1)
+                submitted = [asyncio.create_task(several.submit(view(value))) for value in (1, 2)]
+                await turn_loop()
+                # As many submits as requests: one of them has not submitted anything.
+                assert batcher.queue_depth == 2
+                await asyncio.gather(*submitted, other.submit(view(3)))
+        assert runtime.batches == [[1, 2, 3]]
+
+    asyncio.run(scenario())
+
+
+def test_batch_waits_for_no_request_that_has_its_results() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with patient(runtime) as batcher:
+            with batcher.caller() as answering, batcher.caller() as other:
+                await asyncio.gather(answering.submit(view(1)), other.submit(view(2)))
+                with batcher.caller() as late:
+                    await late.submit(view(3))
+        assert runtime.batches == [[1, 2], [3]]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("leave", ["finish", "end"])
+def test_batch_goes_when_nothing_is_on_its_way_any_more(leave: str) -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with patient(runtime) as batcher:
+            with batcher.caller() as waiting:
+                with batcher.caller() as other:
+                    submitted = asyncio.create_task(waiting.submit(view(1)))
+                    await turn_loop()
+                    assert batcher.queue_depth == 1
+                    if leave == "finish":
+                        other.finish()
+                        await submitted
+                await submitted
+        assert runtime.batches == [[1]]
+
+    asyncio.run(scenario())
+
+
+def test_request_that_submits_again_is_waited_for_by_others_and_not_by_itself() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with patient(runtime) as batcher:
+            with batcher.caller() as again:
+                await again.submit(view(1), more=True)
+                with batcher.caller() as other:
+                    submitted = asyncio.create_task(other.submit(view(2)))
+                    await turn_loop()
+                    assert batcher.queue_depth == 1
+                    await asyncio.gather(submitted, again.submit(view(3)))
+        assert runtime.batches == [[1], [2, 3]]
 
     asyncio.run(scenario())
 

@@ -17,7 +17,7 @@ from service.fairness import FairGate
 from service.metrics import Metrics
 from service.priority import Priority
 from service.runtimes.base import OutputName
-from tests.service.test_batching import EVERYBODY, SummingRuntime
+from tests.service.test_batching import SummingRuntime
 
 POISON = 255
 QUEUE = 12
@@ -63,7 +63,7 @@ class Storm:
     Attributes:
         failures: Which of the calls that go to a thread, counted from 0, raise.
         stop: Whether the batcher is stopped while callers wait.
-        accepted: How many requests the model is said to have been given.
+        others: Whether a request that never submits anything is on its way all the time.
     """
 
     steps: list[Submit | Cancel | Pause | Hold]
@@ -72,7 +72,7 @@ class Storm:
     delay: float
     instances: int
     stop: bool
-    accepted: int
+    others: bool
     failures: frozenset[int] = field(default=frozenset())
 
 
@@ -101,7 +101,7 @@ def storms(draw: st.DrawFn, failures: bool) -> Storm:
         delay=draw(st.sampled_from([0.0, 0.002])),
         instances=draw(st.integers(1, 2)),
         stop=draw(st.booleans()),
-        accepted=draw(st.sampled_from([0, 2, EVERYBODY])),
+        others=draw(st.booleans()),
         failures=draw(st.frozensets(st.integers(0, 20), max_size=6)) if failures else frozenset(),
     )
 
@@ -140,7 +140,8 @@ def pixels(step: Submit) -> NDArray[np.uint8]:
 
 async def call(batcher: Batcher, step: Submit) -> list[ViewOutput]:
     async with asyncio.timeout(step.patience):
-        return await batcher.submit(pixels(step), step.output, step.priority)
+        with batcher.caller() as caller:
+            return await caller.submit(pixels(step), step.output, step.priority)
 
 
 Outcome = list[ViewOutput] | BaseException
@@ -153,7 +154,8 @@ async def go_through(storm: Storm) -> list[tuple[Submit, bool, Outcome]]:
         limits = BatchSettings(storm.size, storm.delay, QUEUE, storm.sizes)
         gate, metrics = FairGate(storm.instances), Metrics().of_model("summing")
         batcher = Batcher([runtime] * storm.instances, executor, limits, gate, metrics)
-        batcher.accepted = storm.accepted
+        if storm.others:
+            batcher.expect(1)
         batcher.start()
         callers: list[tuple[Submit, asyncio.Task[list[ViewOutput]]]] = []
         gave_up: set[int] = set()

@@ -678,3 +678,16 @@ def test_others_are_answered_while_a_large_tensor_is_read_or_written(
         assert httpx.get(f"{url}/healthz", timeout=10).status_code == 200
         may_go_on.set()
         np.testing.assert_array_equal(asked.result().json()["outputs"][0]["data"], masks.ravel())
+
+
+def test_batch_waits_for_the_views_of_a_request_and_not_in_vain(tmp_path: Path) -> None:
+    # The delay is longer than any request may take: one that waited for it would be answered with 504.
+    with serving(tmp_path, max_queue_delay=600, request_timeout=30, decode_workers=1) as server:
+        with connected(server) as client:
+            # One worker decodes one clip after the other, and still they run together.
+            clips = client.infer(MODEL, [clip_input(CLIP, PICTURE, CLIP)])
+            assert clips.get_response()["parameters"] == {"batch_size": 3}
+            assert client.infer(MODEL, [frames_input(FRAMES)]).as_numpy("logits").shape == (3, 11)
+            assert client.infer(SEGMENTOR, [clip_input(PICTURE, PICTURE)]).as_numpy("mask").shape[0] == 2
+        for asked in ("classify", "classify?show=frames", "segment?fps=3", "segment?show=frames"):
+            assert httpx.post(f"{server.url}/v1/{asked}", content=CLIP, timeout=60).status_code == 200

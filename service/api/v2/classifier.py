@@ -15,7 +15,7 @@ from service.api.v2.schema import RequestParameters
 from service.errors import ServiceError
 from service.manifest import ClassifierManifest
 from service.outputs.classification import combine_views
-from service.pipeline import Classification, ClassifyOptions, Pipeline
+from service.pipeline import Classification, ClassifyOptions, Job, Pipeline
 from service.repository.served import ServedModel
 from service.settings import Settings
 
@@ -50,7 +50,7 @@ class ClassifierContract(Contract[ClassifierManifest]):
         check_count(shape[0], self.settings.max_views, f"views in `{FRAMES}`")
 
     async def answer_clips(
-        self, pipeline: Pipeline, clips: Sequence[int], parameters: RequestParameters, began: float
+        self, pipeline: Pipeline, job: Job[ClassifierManifest], clips: Sequence[int], parameters: RequestParameters
     ) -> Answered:
         assert isinstance(parameters, ClipParameters)
         options = ClassifyOptions(
@@ -59,10 +59,11 @@ class ClassifierContract(Contract[ClassifierManifest]):
 
         async def classify(number: int, clip: int) -> Classification:
             try:
-                return await pipeline.classify(self.model, clip, options, began)
+                return await pipeline.classify(job, clip, options)
             except ServiceError as error:
                 raise of_element(error, number, len(clips)) from error
 
+        job.caller.expect(len(clips) - 1)
         tasks = [asyncio.ensure_future(classify(number, clip)) for number, clip in enumerate(clips)]
         try:
             results = await asyncio.gather(*tasks)
@@ -75,10 +76,14 @@ class ClassifierContract(Contract[ClassifierManifest]):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def answer_frames(
-        self, pipeline: Pipeline, frames: NDArray[np.uint8], parameters: RequestParameters, began: float
+        self,
+        pipeline: Pipeline,
+        job: Job[ClassifierManifest],
+        frames: NDArray[np.uint8],
+        parameters: RequestParameters,
     ) -> Answered:
         manifest = self.model.manifest
-        result = await pipeline.run(self.model, frames, "logits", parameters.place, began)
+        result = await pipeline.run(job, frames, "logits", parameters.place)
         # Each row is a request's only view.
         rows = [combine_views(row[None], manifest.views.combine, manifest.multi_label) for row in result.outputs]
         return Answered({"scores": np.stack(rows), "logits": result.outputs}, result.batch_size)

@@ -14,7 +14,7 @@ from service.api.v2.schema import RequestParameters
 from service.api.v2.tensors import DATATYPES
 from service.errors import BadParameterError, ServiceError
 from service.manifest import TensorSpec
-from service.pipeline import Pipeline
+from service.pipeline import Job, Pipeline
 from service.repository.served import ManifestT, ServedModel
 from service.settings import Settings
 
@@ -96,13 +96,13 @@ class Contract(ABC, Generic[ManifestT]):
 
     @abstractmethod
     async def answer_clips(
-        self, pipeline: Pipeline, clips: Sequence[int], parameters: RequestParameters, began: float
+        self, pipeline: Pipeline, job: Job[ManifestT], clips: Sequence[int], parameters: RequestParameters
     ) -> Answered:
         """Return the outputs for the encoded files in those file descriptors."""
 
     @abstractmethod
     async def answer_frames(
-        self, pipeline: Pipeline, frames: NDArray[np.uint8], parameters: RequestParameters, began: float
+        self, pipeline: Pipeline, job: Job[ManifestT], frames: NDArray[np.uint8], parameters: RequestParameters
     ) -> Answered:
         """Return the outputs for frames that are decoded already."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
+from service.api.accepted import accepted
 from service.api.deadline import deadline
-from service.api.disconnect import while_connected
 from service.api.state import ServerState, server_state
 from service.api.v2.asked import asked_model, contract_of
 from service.api.v2.call import WantedOutput
@@ -20,6 +19,7 @@ from service.api.v2.tensors import BytesTensor, OutputTensor, Value, infer_respo
 from service.errors import BadParameterError
 from service.offloading import off_loop
 from service.outputs.classification import top_k
+from service.pipeline import Job
 
 # Included once with and once without a version.
 router = APIRouter(tags=["Open Inference Protocol"])
@@ -38,19 +38,15 @@ _REQUEST_BODY: dict[str, Any] = {
 @router.post("/infer", openapi_extra=_REQUEST_BODY, response_class=Response)
 async def infer(request: Request) -> Response:
     """Run a model on encoded files (input `clip`) or on decoded frames (input `frames`)."""
-    began = perf_counter()
     _check_query(request)
     state = server_state(request)
     model = asked_model(request)
     contract = contract_of(model, state)
-    async with state.accept(model):
-        with model.batcher.statistics.request():
-            async with (
-                receive_call(request, contract, state) as received,
-                deadline(received.call.parameters.timeout / 1e6 or None),
-                while_connected(request),
-            ):
-                return await _answer(state, contract, received, began)
+    async with (
+        accepted(request, model, receive_call(request, contract, state)) as (job, received),
+        deadline(received.call.parameters.timeout / 1e6 or None),
+    ):
+        return await _answer(state, contract, job, received)
 
 
 def _check_query(request: Request) -> None:
@@ -62,12 +58,12 @@ def _check_query(request: Request) -> None:
         )
 
 
-async def _answer(state: ServerState, contract: Contract[Any], received: Received, began: float) -> Response:
+async def _answer(state: ServerState, contract: Contract[Any], job: Job[Any], received: Received) -> Response:
     call = received.call
     if received.frames is not None:
-        answered = await contract.answer_frames(state.pipeline, received.frames, call.parameters, began)
+        answered = await contract.answer_frames(state.pipeline, job, received.frames, call.parameters)
     else:
-        answered = await contract.answer_clips(state.pipeline, received.clips, call.parameters, began)
+        answered = await contract.answer_clips(state.pipeline, job, received.clips, call.parameters)
     manifest, labels = contract.model.manifest, contract.model.artefact.labels
     fields: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
     if call.id is not None:

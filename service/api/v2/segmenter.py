@@ -15,7 +15,7 @@ from service.errors import BadParameterError, ServiceError
 from service.manifest import SegmenterManifest
 from service.offloading import off_loop
 from service.outputs.masks import Mask
-from service.pipeline import Pipeline, SegmentOptions
+from service.pipeline import Job, Pipeline, SegmentOptions
 
 _MIN_SIDE, _SIDE_MULTIPLE = 64, 32
 
@@ -53,7 +53,7 @@ class SegmenterContract(Contract[SegmenterManifest]):
         check_count(count * height * width, self.settings.max_segmented_pixels, f"pixels in `{FRAMES}`")
 
     async def answer_clips(
-        self, pipeline: Pipeline, clips: Sequence[int], parameters: RequestParameters, began: float
+        self, pipeline: Pipeline, job: Job[SegmenterManifest], clips: Sequence[int], parameters: RequestParameters
     ) -> Answered:
         assert isinstance(parameters, ClipParameters)
         options = SegmentOptions(
@@ -63,8 +63,10 @@ class SegmenterContract(Contract[SegmenterManifest]):
         batch_size = 0
         # One after the other, so that the request holds the pictures of no more than one upload.
         for number, clip in enumerate(clips):
+            if number:
+                job.caller.expect(1)
             try:
-                result = await pipeline.segment(self.model, clip, options, began)
+                result = await pipeline.segment(job, clip, options)
                 found, batch_size = result.masks, max(batch_size, result.batch_size)
                 if len(clips) > 1 and len(found) > 1:
                     raise BadParameterError(f"it is a video with {len(found)} masks: send it in a request of its own")
@@ -85,7 +87,11 @@ class SegmenterContract(Contract[SegmenterManifest]):
         )
 
     async def answer_frames(
-        self, pipeline: Pipeline, frames: NDArray[np.uint8], parameters: RequestParameters, began: float
+        self,
+        pipeline: Pipeline,
+        job: Job[SegmenterManifest],
+        frames: NDArray[np.uint8],
+        parameters: RequestParameters,
     ) -> Answered:
-        result = await pipeline.run(self.model, frames, "mask", parameters.place, began)
+        result = await pipeline.run(job, frames, "mask", parameters.place)
         return Answered({"mask": result.outputs}, result.batch_size)

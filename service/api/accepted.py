@@ -1,0 +1,36 @@
+"""The way of every request to a model, from the socket to its answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from time import perf_counter
+from typing import TypeVar
+
+from fastapi import Request
+
+from service.api.disconnect import while_connected
+from service.api.state import server_state
+from service.pipeline import Job
+from service.repository.served import ManifestT, ServedModel
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def accepted(
+    request: Request, model: ServedModel[ManifestT], receiving: AbstractAsyncContextManager[T]
+) -> AsyncIterator[tuple[Job[ManifestT], T]]:
+    """Accept `request`, which is for `model`, and yield it with what `receiving` made of its body.
+
+    The block is cancelled when the client goes away or the time is over.
+
+    Raises:
+        ServiceError: Anything that ServerState.accept, `receiving` or the block raises.
+        ClientDisconnect: Nobody is left to answer.
+    """
+    began = perf_counter()
+    async with server_state(request).accept(model) as caller:
+        with model.batcher.statistics.request():
+            async with receiving as received, while_connected(request):
+                yield Job(model, caller, began, perf_counter()), received
