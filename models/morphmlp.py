@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
 from operator import add
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from models.backbone import Backbone, DenseBackbone
 from models.layers import Mlp
 from models.registry import Network, register_variant
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
@@ -272,10 +273,11 @@ class Downsample(nn.Module):
 # Network
 
 
-class MorphMLPBackbone(Network):
+class MorphMLPBackbone(Backbone):
     """The four stages of MorphMLP, for dense prediction and as the base of the classifier.
 
-    Input: float32, normalised; (B, 3, H, W) or (B, 3, T, H, W); any height and width, exactly `num_frames` frames.
+    Input: float32, normalised; (B, 3, H, W) or (B, 3, T, H, W); any height and width from 1 on, exactly `num_frames`
+    frames. Maps are rounded up. Video leaves with half its frames.
     """
 
     config: MorphMLPConfig
@@ -303,10 +305,8 @@ class MorphMLPBackbone(Network):
             nn.ModuleList(MorphBlock(config, stage) for _ in range(config.depths[stage])) for stage in range(4)
         )
 
-    def forward_stages(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps after each stage, not normalised, at 1/4, 1/8, 1/16 and 1/32 of the size, rounded up.
-
-        Each is (B, C, H, W), or (B, C, T/2, H, W) for video.
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Return the maps of the four stages, as every backbone does.
 
         Raises:
             ValueError: A video network is given another number of frames than it was built for.
@@ -328,7 +328,7 @@ class MorphMLPBackbone(Network):
             for block in blocks:
                 x = block(x)
             maps.append(x.movedim(-1, 1))
-        return tuple(maps)
+        return maps
 
 
 class MorphMLP(MorphMLPBackbone):
@@ -347,6 +347,17 @@ class MorphMLP(MorphMLPBackbone):
         tokens = self.norm(last.flatten(2).transpose(1, 2))  # (B, C, ...) -> (B, N, C)
         logits: Tensor = self.head(tokens.mean(dim=1))
         return logits
+
+
+class DenseMorphMLP(DenseBackbone, MorphMLPBackbone):
+    """MorphMLP for dense prediction.
+
+    Input: float32, normalised, (B, 3, H, W); any height and width from 1 on. Output: four maps, float32,
+    (B, C, H/4, W/4) to (B, C, H/32, W/32), rounded up. That there are norms is an assumption, after UniFormer: the
+    paper does not say what its head is given.
+    """
+
+    norm_eps: ClassVar[float] = 1e-5
 
 
 def randomise_time(network: Network) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from models import morphmlp, uniformer, uniformer_light
-from models.layers import ChannelsFirstLayerNorm
+from models.backbone import DenseBackbone
 from models.registry import ModelEntry, Network, register_model
 from models.weights import Published, Sampling, Views, Weights, WholePicture, load_labels
 
@@ -83,44 +83,15 @@ class SegmentationConfig:
 # Backbones
 
 
-class DenseUniFormerLight(uniformer_light.UniFormerLightBackbone):
-    """Light UniFormer for dense prediction: image in, four stages out, each through a LayerNorm of its own."""
-
-    def __init__(self, config: uniformer_light.UniFormerLightConfig) -> None:
-        super().__init__(config)
-        self.norm1, self.norm2, self.norm3, self.norm4 = (
-            ChannelsFirstLayerNorm(dim, eps=1e-6) for dim in config.embed_dims
-        )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        return [norm(stage) for norm, stage in zip(norms, self.forward_stages(x), strict=True)]
-
-
-class DenseMorphMLP(morphmlp.MorphMLPBackbone):
-    """MorphMLP for dense prediction: image in, four stages out, each through a LayerNorm of its own.
-
-    That these norms are there is an assumption, after UniFormer: the paper does not say what its head is given.
-    """
-
-    def __init__(self, config: morphmlp.MorphMLPConfig) -> None:
-        super().__init__(config)
-        self.norm1, self.norm2, self.norm3, self.norm4 = (ChannelsFirstLayerNorm(dim) for dim in config.embed_dims)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        return [norm(stage) for norm, stage in zip(norms, self.forward_stages(x), strict=True)]
-
-
-def dense_backbone(config: BackboneConfig) -> nn.Module:
+def dense_backbone(config: BackboneConfig) -> DenseBackbone:
     """Return the network that turns an image into four stages."""
     match config:
         case uniformer.UniFormerConfig():
             return uniformer.DenseUniFormer(config)
         case uniformer_light.UniFormerLightConfig():
-            return DenseUniFormerLight(config)
+            return uniformer_light.DenseUniFormerLight(config)
         case morphmlp.MorphMLPConfig():
-            return DenseMorphMLP(config)
+            return morphmlp.DenseMorphMLP(config)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

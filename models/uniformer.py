@@ -16,8 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.backbone import Backbone, DenseBackbone
 from models.layers import ChannelsFirstLayerNorm, Mlp
-from models.registry import Network, register_variant
+from models.registry import register_variant
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -266,8 +267,11 @@ def patch_embeds(config: UniFormerConfig) -> list[nn.Module]:
 # Network
 
 
-class UniFormerBackbone(Network):
-    """The four stages of UniFormer, without norm and head."""
+class UniFormerBackbone(Backbone):
+    """The four stages of UniFormer, for dense prediction and as the base of the classifier.
+
+    Maps are rounded down to whole patches, with the conv stem up. Video leaves with half its frames, rounded up.
+    """
 
     config: UniFormerConfig
 
@@ -293,7 +297,6 @@ class UniFormerBackbone(Network):
         return GlobalBlock(dim, config.head_dim, config.mlp_ratio, scaled, config.is_video)
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Return the maps of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the input; video at half its frames."""
         stages = []
         for embed, blocks in (
             (self.patch_embed1, self.blocks1),
@@ -339,22 +342,12 @@ class UniFormer(UniFormerBackbone):
         return self.forward_head(self.forward_features(x))
 
 
-class DenseUniFormer(UniFormerBackbone):
-    """UniFormer for dense prediction: each stage's map leaves through a LayerNorm, which the next stage does not see.
+class DenseUniFormer(DenseBackbone, UniFormerBackbone):
+    """UniFormer for dense prediction.
 
-    Input: float32, normalised, (B, 3, H, W) of any size from 32 on. Output: four maps (B, C, H/4, W/4) to
-    (B, C, H/32, W/32), rounded down.
+    Input: float32, normalised, (B, 3, H, W); any height and width from 32 on, with the conv stem from 1 on. Output:
+    four maps, float32, (B, C, H/4, W/4) to (B, C, H/32, W/32), rounded as the backbone's.
     """
-
-    def __init__(self, config: UniFormerConfig) -> None:
-        super().__init__(config)
-        self.norm1, self.norm2, self.norm3, self.norm4 = (
-            ChannelsFirstLayerNorm(dim, eps=1e-6) for dim in config.embed_dims
-        )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        return [norm(stage) for norm, stage in zip(norms, self.forward_stages(x), strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from models.backbone import Backbone, DenseBackbone
 from models.layers import Mlp
-from models.registry import Network, register_variant
+from models.registry import register_variant
 from models.uniformer import LICENCE, OFFICIAL, Attention, ConvStem, LocalBlock, PatchEmbed, batch_norm, conv
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
@@ -169,8 +170,11 @@ def pool_scores(scores: Tensor, size: tuple[int, ...]) -> Tensor:
 # Network
 
 
-class UniFormerLightBackbone(Network):
-    """The four stages of a light UniFormer, without norm and head."""
+class UniFormerLightBackbone(Backbone):
+    """The four stages of a light UniFormer, for dense prediction and as the base of the classifier.
+
+    Maps are rounded up to 1/4 and from there down. Video leaves with half its frames, rounded up.
+    """
 
     config: UniFormerLightConfig
 
@@ -208,7 +212,6 @@ class UniFormerLightBackbone(Network):
         )
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Return the maps of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the input."""
         stages = []
         for embed, blocks in ((self.patch_embed1, self.blocks1), (self.patch_embed2, self.blocks2)):
             x = embed(x)
@@ -251,6 +254,14 @@ class UniFormerLight(UniFormerLightBackbone):
         features = self.norm(self.forward_stages(x)[-1])
         logits: Tensor = self.head(features.flatten(2).mean(dim=2))  # (B, C, ...) -> (B, C) -> (B, classes)
         return logits
+
+
+class DenseUniFormerLight(DenseBackbone, UniFormerLightBackbone):
+    """Light UniFormer for dense prediction.
+
+    Input: float32, normalised, (B, 3, H, W); any height and width from 64 on. Output: four maps, float32,
+    (B, C, H/4, W/4) to (B, C, H/32, W/32), rounded as the backbone's.
+    """
 
 
 # ---------------------------------------------------------------------------------------------------------------------
