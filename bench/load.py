@@ -75,13 +75,15 @@ def open_loop(
             load.count(status, time.perf_counter() - due)
 
     with ThreadPoolExecutor(CALLERS) as threads:
-        tick = began
+        tick, sent = began, []
         for due in began + times:
             time.sleep(max(0.0, due - time.perf_counter()))
-            threads.submit(call, due)
+            sent.append(threads.submit(call, due))
             if due >= tick:
                 each_second()
                 tick += 1
+        for request in sent:
+            request.result()
     load.seconds = time.perf_counter() - began
     return load
 

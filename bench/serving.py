@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -48,11 +49,11 @@ def throughput(clip: bytes) -> None:
         IdleHeartbeat(BLOCKED_SECONDS) as idle,
     ):
         processes.rate(clip, 3)
-        closed_loop(server, clip, CALLERS, 3)
+        _closed_loop(server, clip, CALLERS, 3)
         event_loop = _EventLoop(server, idle)
         for _ in tqdm(range(5), "throughput", unit="turn", leave=False):
             raw.append(processes.rate(clip, 10))
-            served.append(closed_loop(server, clip, CALLERS, 10))
+            served.append(_closed_loop(server, clip, CALLERS, 10))
         blocked = event_loop.report()
     rates = [load.rate for load in served]
     ratio = median(http / without for http, without in zip(rates, raw, strict=True))
@@ -69,10 +70,10 @@ def latency(clip: bytes) -> None:
     alone: list[float] = []
     served: list[float] = []
     with local_server(default_model=MODEL) as server:
-        closed_loop(server, clip, 1, 2)
+        _closed_loop(server, clip, 1, 2)
         for _ in tqdm(range(5), "latency", unit="turn", leave=False):
             alone.append(pipeline.seconds(clip, 50))
-            served.append(closed_loop(server, clip, 1, 4).percentile(50))
+            served.append(_closed_loop(server, clip, 1, 4).percentile(50))
     print(f"pipeline alone, median        {1000 * median(alone):.1f} ms")
     print(f"over HTTP, one caller         {1000 * median(served):.1f} ms")
     print(f"difference                    {1000 * (median(served) - median(alone)):.1f} ms")
@@ -88,11 +89,9 @@ def abandoned(clip: bytes) -> None:
         batch = answer["timing_seconds"]["inference"]
         waits: list[float] = []
         for _ in range(5):
-            givers_up = [threading.Thread(target=_give_up, args=(server, clip)) for _ in range(5)]
-            for giver_up in givers_up:
-                giver_up.start()
-            for giver_up in givers_up:
-                giver_up.join()
+            with ThreadPoolExecutor(5) as threads:
+                for giving_up in [threads.submit(_give_up, server, clip) for _ in range(5)]:
+                    giving_up.result()
             waits.append(_seconds(patient.post) - alone)
             time.sleep(1)
     print(f"a full batch                  {batch:.2f} s; the patient caller's request alone {alone:.2f} s")
@@ -105,11 +104,11 @@ def overload(clip: bytes, seconds: float = 60, deadline: float = 5) -> None:
         local_server(default_model=MODEL, request_timeout=deadline) as server,
         IdleHeartbeat(BLOCKED_SECONDS) as idle,
     ):
-        closed_loop(server, clip, CALLERS, 3)
-        capacity = closed_loop(server, clip, CALLERS, 20).rate
+        _closed_loop(server, clip, CALLERS, 3)
+        capacity = _closed_loop(server, clip, CALLERS, 20).rate
         resident, event_loop = [resident_memory(server.pid)], _EventLoop(server, idle)
         load = open_loop(server, clip, 2 * capacity, seconds, lambda: resident.append(resident_memory(server.pid)))
-        after = closed_loop(server, clip, CALLERS, 20).rate
+        after = _closed_loop(server, clip, CALLERS, 20).rate
         blocked = event_loop.report()
     capacity = (capacity + after) / 2
     print(f"capacity, {CALLERS} callers          {capacity:.1f} clips/s, before and after the overload")
@@ -143,24 +142,26 @@ def memory(clip: bytes) -> None:
     print(f"after 5,000 more              {later / 1e6:.1f} MB, {later / settled:.3f} of that")
 
 
+def _closed_loop(server: LocalServer, clip: bytes, callers: int, seconds: float) -> Load:
+    """Let so many callers send one request after the other, which are all to be answered."""
+    load = closed_loop(server, clip, callers, seconds)
+    for status in load.statuses:
+        _check(status)
+    return load
+
+
 def _post_times(server: LocalServer, clip: bytes, times: int) -> None:
-    left = iter(tqdm(range(times), "requests", unit="request", leave=False))
-    lock = threading.Lock()
+    mine = threading.local()
 
-    def call() -> None:
-        caller = Caller(server, clip)
-        while True:
-            with lock:
-                if next(left, None) is None:
-                    return
-            if (status := caller.post()) != 200:
-                raise SystemExit(f"the server answered {status}")
+    def post(_: int) -> None:
+        if not hasattr(mine, "caller"):
+            mine.caller = Caller(server, clip)
+        _check(mine.caller.post())
 
-    threads = [threading.Thread(target=call) for _ in range(CALLERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(CALLERS) as threads:
+        posted = threads.map(post, range(times))
+        for _ in tqdm(posted, "requests", times, unit="request", leave=False):
+            pass
 
 
 def _give_up(server: LocalServer, clip: bytes) -> None:
@@ -201,9 +202,13 @@ class _EventLoop:
 
 def _seconds(work: Callable[[], int]) -> float:
     began = time.perf_counter()
-    if (status := work()) != 200:
-        raise SystemExit(f"the server answered {status}")
+    _check(work())
     return time.perf_counter() - began
+
+
+def _check(status: int) -> None:
+    if status != 200:
+        raise SystemExit(f"the server answered {status}")
 
 
 def _spread(values: list[float]) -> str:

@@ -1,0 +1,55 @@
+"""The benchmark of the server, against servers that do not do as it takes for granted."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+
+import pytest
+
+from bench import serving
+from demo.local_server import LocalServer
+
+
+@contextmanager
+def answering(status: Callable[[], int]) -> Iterator[LocalServer]:
+    """Run a server that answers every POST at once and closes the connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status())
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield LocalServer(server.server_port, 0)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_refusal_ends_many_requests() -> None:
+    answers = count(1)
+    with (
+        answering(lambda: 429 if next(answers) == 50 else 200) as server,
+        pytest.raises(SystemExit, match="answered 429"),
+    ):
+        serving._post_times(server, b"clip", 10_000)
+    assert next(answers) < 10_000
+
+
+def test_rate_is_of_a_server_that_answers_everything() -> None:
+    answers = count(1)
+    with (
+        answering(lambda: 429 if next(answers) % 50 == 0 else 200) as server,
+        pytest.raises(SystemExit, match="answered 429"),
+    ):
+        serving._closed_loop(server, b"clip", 2, 1)
