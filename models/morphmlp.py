@@ -392,6 +392,7 @@ TINY_SHAPES = MorphMLPConfig(
 # Variants: weights
 # Preprocessing and sampling: REPO slowfast/datasets and configs; views: README; figures: the paper's tables 2 to 5 and
 # the README, which adds MorphMLP-B on Something-Something V1.
+# Frames of Something-Something are read with OpenCV and never turned to RGB by the authors' loader.
 
 OFFICIAL = "linked from the model zoo tables in the README of github.com/MTLab/MorphMLP"
 UNRELEASED = "not published; the README of github.com/MTLab/MorphMLP holds its place"
@@ -419,10 +420,15 @@ def _register_images() -> None:
 
 
 def _video(
-    dataset: str, labels: str, resize: int, sampling: Sampling, views: Views, published: Published, origin: str
+    dataset: str,
+    labels: str,
+    resize: int,
+    sampling: Sampling,
+    views: Views,
+    published: Published,
+    origin: str,
+    channels: Literal["rgb", "bgr"],
 ) -> Weights:
-    # Frames of Something-Something are read with OpenCV and never turned to RGB by the authors' loader.
-    channels: Literal["rgb", "bgr"] = "bgr" if sampling.kind == "segments_offset" else "rgb"
     return Weights(
         task="video_classification",
         dataset=dataset,
@@ -455,6 +461,7 @@ def _register_kinetics() -> None:
             Views(clips=4),
             Published(None, gflops, top1, "paper, table 3"),
             origin,
+            channels="rgb",
         )
         if (size, frames) == ("s", 16):
             weights = replace(weights, checkpoint="mlp_s16x4_k400.pth")
@@ -482,6 +489,7 @@ def _register_something_something() -> None:
             Views(crops=3, single_crop="first"),
             Published(None, gflops, top1, source),
             origin,
+            channels="bgr",
         )
         register_variant(f"morphmlp_{size}_{frames}_{dataset}", MorphMLP, replace(config, num_frames=frames), weights)
 

@@ -376,16 +376,21 @@ TINY_IMAGE = replace(TINY, num_frames=None, stem="conv")
 # Variants: weights
 # Preprocessing: REPO image_classification/main.py, token_labeling/validate.py, video_classification/slowfast/datasets;
 # protocol: exp/*/test.yaml and run.sh. Figures: the READMEs, one row a file.
+# Frames of Something-Something and HMDB51 are read with OpenCV and never turned to RGB by the authors' loader.
 
 OFFICIAL = "linked from the model zoo tables in the README files of github.com/Sense-X/UniFormer"
 LICENCE = "code under Apache-2.0 (Sense-X/UniFormer); weights as released by the authors"
 
 
 def _video(
-    dataset: str, labels: str, sampling: Sampling, views: Views, published: Published | None, checkpoint: str | None
+    dataset: str,
+    labels: str,
+    sampling: Sampling,
+    views: Views,
+    published: Published | None,
+    checkpoint: str | None,
+    channels: Literal["rgb", "bgr"],
 ) -> Weights:
-    # Frames of Something-Something and HMDB51 are read with OpenCV and never turned to RGB by the authors' loader.
-    channels: Literal["rgb", "bgr"] = "bgr" if sampling.kind == "segments_offset" else "rgb"
     return Weights(
         task="video_classification",
         dataset=dataset,
@@ -480,6 +485,7 @@ def _register_kinetics() -> None:
                 views,
                 Published(params, gflops, top1, readme),
                 checkpoint,
+                channels="rgb",
             )
             name = f"uniformer_{size}_{frames}x{rate}_k{classes}"
             register_variant(name, UniFormer, replace(config, num_frames=frames), weights)
@@ -504,6 +510,7 @@ def _register_something_something() -> None:
                 views,
                 Published(params, gflops, top1, readme),
                 f"uniformer_{file_size}_sth{dataset[2:]}_{frames}_prek600.pth",
+                channels="bgr",
             )
             name = f"uniformer_{size}_{frames}_{dataset}"
             register_variant(name, UniFormer, replace(config, num_frames=frames), weights)
@@ -512,8 +519,10 @@ def _register_something_something() -> None:
 def _register_small_datasets() -> None:
     views = Views(clips=5, crops=3)
     readme = "video_classification/README.md, split 1, Kinetics-400 pre-training"
-    ucf = _video("UCF101", "ucf101", Sampling("dense", 16, 4), views, Published(21.3, 625, 98.3, readme), None)
-    hmdb = _video("HMDB51", "hmdb51", Sampling("segments_offset", 16), views, Published(21.3, 625, 77.5, readme), None)
+    figures = Published(21.3, 625, 98.3, readme)
+    ucf = _video("UCF101", "ucf101", Sampling("dense", 16, 4), views, figures, None, channels="rgb")
+    figures = Published(21.3, 625, 77.5, readme)
+    hmdb = _video("HMDB51", "hmdb51", Sampling("segments_offset", 16), views, figures, None, channels="bgr")
     register_variant("uniformer_s_16x4_ucf101", UniFormer, replace(SMALL, num_frames=16), ucf)
     register_variant("uniformer_s_16x4_hmdb51", UniFormer, replace(SMALL, num_frames=16), hmdb)
 

@@ -91,3 +91,12 @@ def test_labels_without_colours_say_so() -> None:
 
 def test_uniformer_kinetics_uses_its_own_order() -> None:
     assert model_entry("uniformer_s_16x4_k400").weights.labels == "kinetics400_uniformer"
+
+
+def test_weights_whose_authors_read_frames_with_opencv_take_bgr() -> None:
+    bgr = {name for name in list_models() if model_entry(name).weights.preprocessing.channels == "bgr"}
+    sizes = [
+        f"{family}_{size}_{frames}" for family in ("uniformer", "morphmlp") for size in "sb" for frames in (16, 32)
+    ]
+    expected = {f"{size}_{dataset}" for size in sizes for dataset in ("ssv1", "ssv2")}
+    assert bgr == expected | {"uniformer_s_16x4_hmdb51"}
