@@ -25,7 +25,16 @@ from torch import Tensor, nn
 from models import morphmlp, uniformer, uniformer_light
 from models.backbone import DenseBackbone
 from models.registry import ModelEntry, Network, register_model
-from models.weights import Published, Sampling, Views, Weights, WholePicture, load_labels
+from models.weights import (
+    SHAPES_LICENCE,
+    SHAPES_ORIGIN,
+    Published,
+    Sampling,
+    Views,
+    Weights,
+    WholePicture,
+    load_labels,
+)
 
 BackboneConfig = uniformer.UniFormerConfig | uniformer_light.UniFormerLightConfig | morphmlp.MorphMLPConfig
 
@@ -348,8 +357,8 @@ def _register_demo() -> None:
         views=Views(),
         published=None,
         checkpoint="uniformer_tiny_shapes_fpn.safetensors",
-        origin="demo/weights, trained by `make train-demo`",
-        licence="Apache-2.0",
+        origin=SHAPES_ORIGIN,
+        licence=SHAPES_LICENCE,
     )
     config = SegmentationConfig(
         len(load_labels(weights.labels)), uniformer.TINY_IMAGE, SemanticFPNConfig(neck_dim=64, dim=48), input_size=128
