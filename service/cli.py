@@ -10,7 +10,6 @@ from importlib.metadata import entry_points, version
 from typing import Protocol
 
 from service.bench_command import BenchCommand
-from service.configuration import ConfigurationError
 from service.doctor import DoctorCommand
 from service.key_command import KeyCommand
 from service.listening import ListenError, bind
@@ -54,12 +53,12 @@ class ServeCommand:
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Run the server until it is stopped; 1 if it could not start."""
-        try:
-            settings = chosen_configuration(arguments).settings
-        except ConfigurationError as error:
-            for problem in error.problems:
+        configuration = chosen_configuration(arguments)
+        if configuration.problems:
+            for problem in configuration.problems:
                 print(f"clipserve: {problem}", file=sys.stderr)
             return 2
+        settings = configuration.settings
         configure_logging(settings.log_format)
         try:
             listeners = bind(settings.host, settings.port)

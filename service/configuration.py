@@ -14,27 +14,17 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
-from service.settings import ApiKey, ModelSettings, Settings
+from service.settings import LESS_THAN_ANOTHER, ApiKey, ModelSettings, Settings
+from service.validation import described
 
 Source = Literal["option", "environment", "file", "default"]
 
-CONFIG_VARIABLE = "CLIPSERVE_CONFIG"
+PREFIX = Settings.model_config["env_prefix"]
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 # What is never shown, be it right or wrong: somebody may have written the secret itself where its digest belongs.
 SECRET = frozenset({"api_keys"})
 # What the entries of a setting are that has such with names of their own.
 _INNER: dict[str, type[BaseModel]] = {"api_keys": ApiKey, "models": ModelSettings}
-
-
-class ConfigurationError(Exception):
-    """The settings cannot be used.
-
-    Attributes:
-        problems: Each names where the setting was given, its name, its value, and what it may be.
-    """
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -42,14 +32,16 @@ class Configuration:
     """The settings in force.
 
     Attributes:
-        settings: All of them.
+        settings: All of them, without what is wrong.
         file: The file that was read, or None.
         sources: Where each setting was found, by name.
+        problems: What is wrong: where it was given, its name, its value, and what it may be. There should be none.
     """
 
     settings: Settings
     file: Path | None
     sources: Mapping[str, Source]
+    problems: list[str]
 
 
 def read_configuration(options: Mapping[str, Any], file: Path | None = None) -> Configuration:
@@ -58,13 +50,10 @@ def read_configuration(options: Mapping[str, Any], file: Path | None = None) -> 
     Args:
         options: Settings given on the command line.
         file: TOML file with more of them; None: the one that CLIPSERVE_CONFIG names, if it does.
-
-    Raises:
-        ConfigurationError: The file cannot be read, a name in it is unknown, or a value is not allowed.
     """
     if file is None and (named := os.environ.get(CONFIG_VARIABLE)):
         file = Path(named)
-    from_file = {} if file is None else _read_file(file)
+    from_file, problems = ({}, []) if file is None else _read_file(file)
     from_environment = EnvSettingsSource(Settings)()
     values = {**from_file, **from_environment, **options}
     places: dict[str, Source] = {
@@ -73,14 +62,29 @@ def read_configuration(options: Mapping[str, Any], file: Path | None = None) -> 
         **dict.fromkeys(from_environment, "environment"),
         **dict.fromkeys(options, "option"),
     }
-    unknown = [_unknown(f"file {file}", name, Settings) for name in from_file if name not in Settings.model_fields]
+    problems += [_unknown(f"file {file}", name, Settings) for name in from_file if name not in Settings.model_fields]
+    known = {name: value for name, value in values.items() if name in Settings.model_fields}
+    settings, errors = _sound(known)
+    problems += [_wrong(item, places, file) for item in errors]
+    sources: dict[str, Source] = {name: places[name] if name in known else "default" for name in Settings.model_fields}
+    return Configuration(settings, file, sources, problems)
+
+
+def _sound(values: dict[str, Any]) -> tuple[Settings, list[ErrorDetails]]:
+    """Return the settings without the values that are wrong, which are taken out of `values`, and why these are."""
     try:
-        settings = Settings(**{name: value for name, value in values.items() if name in Settings.model_fields})
+        return Settings(**values), []
     except ValidationError as error:
-        raise ConfigurationError(unknown + [_wrong(item, places, file) for item in error.errors()]) from None
-    if unknown:
-        raise ConfigurationError(unknown)
-    return Configuration(settings, file, places)
+        errors = error.errors()
+    for name in {_to_blame(item, values) for item in errors}:
+        del values[name]
+    return _sound(values)[0], errors
+
+
+def _to_blame(item: ErrorDetails, given: Mapping[str, Any]) -> str:
+    """Return the setting whose value is wrong: the one that was given, if it is only at odds with a default."""
+    name = str(item["loc"][0])
+    return item["ctx"]["other"] if name not in given and item["type"] == LESS_THAN_ANOTHER else name
 
 
 def shown(name: str, value: object) -> str:
@@ -90,14 +94,15 @@ def shown(name: str, value: object) -> str:
     return f"{len(value)} (hidden)" if isinstance(value, tuple) else "(hidden)"
 
 
-def _read_file(file: Path) -> dict[str, Any]:
+def _read_file(file: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return what stands in the file, and why nothing can be read from it."""
     try:
         with file.open("rb") as opened:
-            return tomllib.load(opened)
+            return tomllib.load(opened), []
     except OSError as error:
-        raise ConfigurationError([f"file {file} cannot be read: {error.strerror}"]) from None
+        return {}, [f"file {file} cannot be read: {error.strerror}"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError([f"file {file} is not TOML: {error}"]) from None
+        return {}, [f"file {file} is not TOML: {error}"]
 
 
 def _unknown(place: str, name: str, there: type[BaseModel]) -> str:
@@ -108,10 +113,37 @@ def _unknown(place: str, name: str, there: type[BaseModel]) -> str:
 
 
 def _wrong(item: ErrorDetails, places: Mapping[str, Source], file: Path | None) -> str:
-    name, *within = map(str, item["loc"])
-    source = places[name]
-    place = f"file {file}" if source == "file" else source
-    if item["type"] == "extra_forbidden":
-        return _unknown(place, ".".join([name, *within]), _INNER[name])
-    value = "(hidden)" if name in SECRET else f"{item['input']!r:.80}"
-    return f"{place}: {'.'.join([name, *within])}={value}: {item['msg']}"
+    # What a type is called stands among the parts, where there are several of which a value may be.
+    name, *within = (str(part) for part in item["loc"] if "[" not in str(part))
+    if places[name] == "default":
+        return _at_odds(item, name, places, file)
+    place = _place(name, places[name], file)
+    path = ".".join([name, *within])
+    if item["type"] != "extra_forbidden":
+        return f"{place}: {described(item, path, hidden=name in SECRET)}{_cause(item['input'], places[name])}"
+    if places[name] == "file" and within[-1] in Settings.model_fields:
+        return f"{place}: {path}: a setting of the server, which must stand before the first [table] of the file"
+    return _unknown(place, path, _INNER[name])
+
+
+def _at_odds(item: ErrorDetails, name: str, places: Mapping[str, Source], file: Path | None) -> str:
+    """Return what to say of a value that is at odds with a default, which nobody who gave it needs to know."""
+    other, least = item["ctx"]["other"], item["ctx"]["least"]
+    place = _place(other, places[other], file)
+    return f"{place}: {other}={least}: more than {name}={item['input']} (default), which may not be less: give both"
+
+
+def _place(name: str, source: Source, file: Path | None) -> str:
+    """Return where the value of a setting was given, as the user wrote it."""
+    if source == "file":
+        return f"file {file}"
+    return f"--{name.replace('_', '-')}" if source == "option" else PREFIX + name.upper()
+
+
+def _cause(value: object, source: Source) -> str:
+    """Return how a value may have come about that nobody gave."""
+    if source != "environment" or not str(value).startswith("tcp://"):
+        return ""
+    return (
+        ". Kubernetes sets this for a service called clipserve: call that otherwise, or set enableServiceLinks: false"
+    )

@@ -15,7 +15,7 @@ from importlib.metadata import version
 import av
 
 from service.client import KEY_VARIABLE
-from service.configuration import CONFIG_VARIABLE, Configuration, ConfigurationError, shown
+from service.configuration import CONFIG_VARIABLE, PREFIX, Configuration, shown
 from service.errors import InternalError, ManifestError, RuntimeLoadError
 from service.listening import ListenError, bind
 from service.machine import available_cores, cpu_flags, cpu_model, cpu_quota, plan_threads
@@ -33,7 +33,6 @@ from service.settings import Settings
 
 # What makes a CPU fast at this work, by the kernel's names.
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "bf16", "i8mm")
-_PREFIX = "CLIPSERVE_"
 # Of the column of names, if they are no longer: "uniformer_light_tiny_shapes/1" fits.
 _NAME_WIDTH = 30
 
@@ -87,13 +86,11 @@ class DoctorCommand:
 def _examine(arguments: argparse.Namespace) -> Report:
     """Return the report on this machine and the server as it would start."""
     report = Report([f"clipserve {version('clipserve')}, Python {platform.python_version()}, {platform.platform()}"])
-    try:
-        configuration = chosen_configuration(arguments)
-    except ConfigurationError as error:
-        report.heading("Settings")
-        for problem in error.problems:
-            report.complain("setting", problem)
-        return report
+    configuration = chosen_configuration(arguments)
+    if configuration.problems:
+        report.heading("Settings that are wrong; the rest is told without them")
+    for problem in configuration.problems:
+        report.complain("setting", problem)
     settings = configuration.settings
     _examine_machine(report, settings)
     _examine_address(report, settings)
@@ -283,7 +280,7 @@ def _examine_settings(report: Report, configuration: Configuration) -> None:
     report.say("file", str(configuration.file or "none"))
     for name, source in configuration.sources.items():
         report.say(name, f"{shown(name, getattr(configuration.settings, name))} ({source})")
-    known = {CONFIG_VARIABLE, KEY_VARIABLE, *(_PREFIX + name.upper() for name in Settings.model_fields)}
+    known = {CONFIG_VARIABLE, KEY_VARIABLE, *(PREFIX + name.upper() for name in Settings.model_fields)}
     for name in sorted({name.upper() for name in os.environ} - known):
-        if name.startswith(_PREFIX):
+        if name.startswith(PREFIX):
             report.say(name, "in the environment, but no setting is called so")

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from service.keyring import digest
 from service.settings import ApiKey
+from service.validation import described
 
 # 256 bits: what nobody can guess needs no slow hash.
 KEY_BYTES = 32
@@ -44,8 +45,8 @@ class KeyCommand:
                 burst=arguments.burst,
             )
         except ValidationError as error:
-            for item in error.errors(include_input=False):
-                print(f"clipserve: {'.'.join(map(str, item['loc'])) or 'key'}: {item['msg']}", file=sys.stderr)
+            for item in error.errors():
+                print(f"clipserve: {described(item, '.'.join(map(str, item['loc'])))}", file=sys.stderr)
             return 2
         # Two streams, so that `clipserve key NAME >> clipserve.toml` configures the key and does not store it.
         print(f"{secret}\nThis is shown once; clients send it as `Authorization: Bearer <key>`.", file=sys.stderr)

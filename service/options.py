@@ -23,10 +23,6 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_configuration(arguments: argparse.Namespace) -> Configuration:
-    """Return the configuration that the options, the environment and the file make.
-
-    Raises:
-        ConfigurationError: As read_configuration.
-    """
+    """Return the configuration that the options, the environment and the file make."""
     given = {name: getattr(arguments, name) for name in Settings.model_fields if getattr(arguments, name) is not None}
     return read_configuration(given, arguments.config)

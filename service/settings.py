@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.logs import LogFormat
@@ -26,6 +27,8 @@ from service.manifest import PrecisionName
 from service.tracing import check_installed
 
 MEBIBYTE = 1 << 20
+# Type of the error of a value that is less than another setting's, `other` in the error's context.
+LESS_THAN_ANOTHER = "less_than_another"
 
 
 def default_cache() -> Path:
@@ -34,15 +37,37 @@ def default_cache() -> Path:
     return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "clipserve"
 
 
-def _from_json(value: object) -> object:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from error
+def _json_like(example: str, words: tuple[str, ...] = ()) -> BeforeValidator:
+    """Return what reads a text as JSON, but for some words, and shows the example when it is none."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str) or value in words:
+            return value
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"not JSON ({error}): write it as {example}") from error
+
+    return BeforeValidator(read)
 
 
-def _from_json_or_word(value: object) -> object:
-    return _from_json(value) if isinstance(value, str) and value.startswith("[") else value
+def _matching(pattern: str, form: str) -> AfterValidator:
+    """Return what refuses a text that does not match, and says which form it should have."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"should be {form}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _at_least(other: str, value: float, info: ValidationInfo, why: str) -> None:
+    """Refuse a value that is less than that of another setting, which was read before it."""
+    least = info.data.get(other, value)
+    if value < least:
+        context = {"other": other, "least": least, "why": why}
+        raise PydanticCustomError(LESS_THAN_ANOTHER, "less than {other}={least}, {why}", context)
 
 
 # Of the versions of a model that lie in the repository.
@@ -91,8 +116,12 @@ class ApiKey(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
+    name: Annotated[str, _matching(r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, - and _")]
+    sha256: Annotated[
+        str,
+        _matching(r"[0-9a-fA-F]{64}", "64 hexadecimal digits, which `clipserve key NAME` prints"),
+        AfterValidator(str.lower),
+    ]
     admin: bool = False
     requests_per_second: float | None = Field(default=None, gt=0)
     burst: int | None = Field(default=None, gt=0)
@@ -152,13 +181,12 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     processes: int = Field(default=1, gt=0, description="server processes, each with its own models and decode workers")
     repository: Path = Field(default=Path("model_repository"), description="folder with the exported models")
-    default_model: str | None = Field(
+    default_model: Annotated[str, _matching(r"[^/]+(/[1-9][0-9]*)?", "name or name/version")] | None = Field(
         default=None,
-        pattern=r"^[^/]+(/[1-9][0-9]*)?$",
         description="model behind /v1/classify or /v1/segment, or a version of it (name/1); the first by name that can "
         "when not given",
     )
-    versions: Annotated[VersionChoice, NoDecode, BeforeValidator(_from_json_or_word)] = Field(
+    versions: Annotated[VersionChoice, NoDecode, _json_like("[1, 2], or say latest or all", ("latest", "all"))] = Field(
         default="latest", description="versions of each model that are served: latest, all, or a list as JSON ([1, 2])"
     )
     watch_interval: float = Field(
@@ -171,11 +199,11 @@ class Settings(BaseSettings):
         default=False, description="whether requests are traced by OpenTelemetry; OTEL_* variables say where spans go"
     )
 
-    api_keys: Annotated[ApiKeys, NoDecode, BeforeValidator(_from_json)] = Field(
+    api_keys: Annotated[ApiKeys, NoDecode, _json_like('[{"name": "camera-7", "sha256": "..."}]')] = Field(
         default=(),
         description="keys that clients may show, as JSON; anybody may ask, and nobody administer, when empty",
     )
-    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_from_json)] = Field(
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, _json_like('["https://app.example"]')] = Field(
         default=(), description='sites whose pages may call the server, as JSON (["https://app.example"])'
     )
 
@@ -228,7 +256,7 @@ class Settings(BaseSettings):
     max_windows: int = Field(default=512, gt=0, description="windows that one request's pictures are segmented in")
 
     max_batch_size: int = Field(default=8, gt=0, description="views that run together")
-    batch_sizes: Annotated[tuple[Annotated[int, Field(gt=0)], ...], NoDecode, BeforeValidator(_from_json)] = Field(
+    batch_sizes: Annotated[tuple[Annotated[int, Field(gt=0)], ...], NoDecode, _json_like("[1, 4]")] = Field(
         default=(), description="sizes that a smaller batch is filled up to, as JSON ([1, 4]); any size when empty"
     )
     max_queue_delay: float = Field(
@@ -252,7 +280,7 @@ class Settings(BaseSettings):
     cache: Path = Field(
         default_factory=default_cache, description="folder for measurements and engines, which can be made again"
     )
-    models: Annotated[dict[str, ModelSettings], NoDecode, BeforeValidator(_from_json)] = Field(
+    models: Annotated[dict[str, ModelSettings], NoDecode, _json_like('{"name": {"max_batch_size": 4}}')] = Field(
         default={},
         description='other values for single models, as JSON: {"name": {"max_batch_size": 4}}; possible are '
         + ", ".join(ModelSettings.__annotations__),
@@ -261,17 +289,13 @@ class Settings(BaseSettings):
     @field_validator("max_upload_memory_bytes")
     @classmethod
     def _holds_one_upload(cls, value: int, info: ValidationInfo) -> int:
-        largest = info.data.get("max_body_bytes", value)
-        if value < largest:
-            raise ValueError(f"less than max_body_bytes={largest}: an upload of that size could never be held")
+        _at_least("max_body_bytes", value, info, "and an upload of that size could never be held")
         return value
 
     @field_validator("drain_timeout")
     @classmethod
     def _outlasts_delay(cls, value: float, info: ValidationInfo) -> float:
-        delay = info.data.get("drain_delay", value)
-        if value < delay:
-            raise ValueError(f"less than drain_delay={delay:g}, which is a part of it")
+        _at_least("drain_delay", value, info, "which is a part of it")
         return value
 
     def of_model(self, name: str) -> Settings:

@@ -60,13 +60,20 @@ def test_option_names_another_file_than_the_environment(tmp_path: Path) -> None:
         ("_cli_parse_args = true", ["_cli_parse_args", "no setting is called so", "max_views", "cache"]),
         ("port = 70000\nmax_views = 'many'", ["port=70000", "65535", "max_views='many'", "integer"]),
         ("[models.m]\nmax_batch = 4", ["models.m.max_batch: ", "no setting is called so", "max_batch_size"]),
-        ("[models.m]\nport = 1", ["models.m.port: ", "there are versions, default_version, request_timeout"]),
+        ("[models.m]\nbananas = 1", ["models.m.bananas: ", "there are versions, default_version, request_timeout"]),
+        ("[models.m]\nport = 1", ["models.m.port: ", "must stand before the first [table] of the file"]),
+        ("[[api_keys]]\nrequest_timeout = 9", ["api_keys.0.request_timeout: ", "before the first [table]"]),
+        ("versions = 'newest'", ["versions='newest': not JSON", "latest or all"]),
+        ("default_model = 'a/b'", ["default_model='a/b': should be name or name/version"]),
         ("[[api_keys]]\nnam = 'the key itself'", ["api_keys.0.nam: ", "did you mean name?"]),
         ("max_views =", ["not TOML", "Invalid value"]),
         ("cors_origins = 'https://a.example'", ["cors_origins='https://a.example'", "not JSON"]),
         ("cors_origins = ['https://a.example/']", ["cors_origins.0='https://a.example/'", "not an origin"]),
         ("[[api_keys]]\nname = 'a'", ["api_keys.0.sha256", "required"]),
-        ("[[api_keys]]\nname = 'a'\nsha256 = 'the key itself'", ["api_keys.0.sha256=(hidden)", "pattern"]),
+        (
+            "[[api_keys]]\nname = 'a'\nsha256 = 'the key itself'",
+            ["api_keys.0.sha256=(hidden)", "64 hexadecimal digits"],
+        ),
         (f"[[api_keys]]\nname = 'a'\nsha256 = '{'0' * 64}'\nburst = 2", ["requests_per_second"]),
         (f"[[api_keys]]\nname = 'a'\nsha256 = '{'0' * 64}'\n" * 2, ["same name"]),
     ],
@@ -109,17 +116,33 @@ def test_file_in_another_encoding_is_not_toml(tmp_path: Path) -> None:
 def test_setting_may_contradict_a_default() -> None:
     run = clipserve("serve", "--max-body-bytes", "3000000000")
     assert run.returncode == 2
-    assert "default: max_upload_memory_bytes=2147483648" in run.stderr
-    assert "max_body_bytes=3000000000" in run.stderr
+    assert run.stderr == (
+        "clipserve: --max-body-bytes: max_body_bytes=3000000000: more than max_upload_memory_bytes=2147483648 "
+        "(default), which may not be less: give both\n"
+    )
 
 
 def test_wrong_value_in_environment_or_option_says_so() -> None:
     run = clipserve("serve", "--max-views", "none", CLIPSERVE_PORT="70000", CLIPSERVE_API_KEYS='[{"name": "s3cret')
     assert run.returncode == 2
-    assert "environment: port='70000'" in run.stderr
-    assert "environment: api_keys=(hidden)" in run.stderr
-    assert "option: max_views='none'" in run.stderr
+    assert "CLIPSERVE_PORT: port='70000': should be less than or equal to 65535" in run.stderr
+    assert "CLIPSERVE_API_KEYS: api_keys=(hidden): not JSON" in run.stderr
+    assert "--max-views: max_views='none': should be a valid integer" in run.stderr
     assert "s3cret" not in run.stderr
+
+
+def test_list_that_is_no_json_is_shown_as_it_should_be() -> None:
+    run = clipserve("serve", "--batch-sizes", "1,4")
+    assert run.returncode == 2
+    assert "--batch-sizes: batch_sizes='1,4': not JSON" in run.stderr
+    assert run.stderr.endswith("write it as [1, 4]\n")
+
+
+def test_port_of_a_kubernetes_service_is_recognised() -> None:
+    run = clipserve("serve", CLIPSERVE_PORT="tcp://10.0.0.1:80")
+    assert run.returncode == 2
+    assert "CLIPSERVE_PORT: port='tcp://10.0.0.1:80': " in run.stderr
+    assert "enableServiceLinks: false" in run.stderr
 
 
 def test_doctor_does_not_show_keys() -> None:
@@ -153,7 +176,7 @@ def test_new_key_works_in_every_process_with_the_lines_that_were_printed(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["a b"], "name"),
+        (["a b"], "name='a b': should be 1 to 64 letters"),
         (["a", "--burst", "3"], "requests_per_second"),
         (["a", "--requests-per-second", "0"], "greater"),
     ],

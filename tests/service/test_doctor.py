@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import av
+import pytest
 
 from service.media.formats import ALLOWED_CODECS
 from service.settings import Settings
@@ -57,9 +58,30 @@ def test_missing_runtime_is_a_problem_only_for_who_asked_for_it() -> None:
 
 
 def test_setting_that_is_wrong_is_named() -> None:
-    run = doctor(CLIPSERVE_PORT="99999")
+    run = doctor("--max-views", "7", CLIPSERVE_PORT="99999", CLIPSERVE_DRAIN_DELAY="50")
     assert run.returncode == 1
-    assert "99999" in finding(run, "setting")
+    assert "CLIPSERVE_PORT: port='99999'" in run.stdout
+    assert "CLIPSERVE_DRAIN_DELAY: drain_delay=50.0: more than drain_timeout=30.0 (default)" in run.stdout
+    assert "2 to mend:" in run.stdout
+    # The rest is told all the same.
+    assert finding(run, "port") == "8000 (default)"
+    assert finding(run, "drain_delay") == "5.0 (default)"
+    assert finding(run, "max_views") == "7 (option)"
+    assert "fp32 loads" in finding(run, "uniformer_tiny_shapes/1")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, "cannot be read"), ("max_views =", "is not TOML"), ("max_veiws = 1", "did you mean")]
+)
+def test_file_that_cannot_be_used_leaves_the_rest_to_tell(tmp_path: Path, content: str | None, told: str) -> None:
+    file = tmp_path / "clipserve.toml"
+    if content is not None:
+        file.write_text(content)
+    run = doctor("--config", str(file))
+    assert run.returncode == 1
+    assert str(file) in finding(run, "setting")
+    assert told in finding(run, "setting")
+    assert "fp32 loads" in finding(run, "uniformer_tiny_shapes/1")
 
 
 def test_address_is_tried() -> None:
