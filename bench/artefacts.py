@@ -104,7 +104,7 @@ def _calibration_views(subject: Subject) -> list[NDArray[np.uint8]]:
     with tempfile.TemporaryDirectory() as folder:
         write_clips(Path(folder), CALIBRATION_CLIPS)
         (Path(folder) / "labels.json").unlink()  # the labels are another network's
-        views = read_clips(Path(folder), subject.name).views
+        views = read_clips(Path(folder), subject.name, ()).views
     height, width = subject.view_shape[-3:-1]
     return [np.ascontiguousarray(view[..., :height, :width, :]) for view in views]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import get_args
 
+from export.classes import Classes, own_classes, registered_classes
 from export.clips import read_clips
 from export.errors import ExportError
 from export.graph import served_network
@@ -19,7 +20,7 @@ from export.progress import Report
 from export.sources import Sources
 from export.staging import staging
 from export.verification import LIMITS
-from models import create_model, list_models, load_checkpoint, load_labels, load_palette, model_entry
+from models import create_model, list_models, load_checkpoint, model_entry
 from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, EngineBuilder, PrecisionName
 
 SERVED_TASKS = ("video_classification", "image_classification", "image_segmentation")
@@ -36,6 +37,7 @@ class Order:
         sources: The checkpoint, an official file or .safetensors, or none to export untrained weights; and a folder of
             media files (export/clips.py), of which one half gives int8 its ranges and every precision is measured on
             the other.
+        classes: What the outputs of the network stand for.
         max_batch_size: Largest batch that is verified, and so the largest that the server will run.
         precisions: Model files to write, in the order of PrecisionName; fp32 is always among them.
         engines: Builders of TensorRT engines that must take every file.
@@ -43,6 +45,7 @@ class Order:
 
     name: str
     sources: Sources
+    classes: Classes
     max_batch_size: int
     precisions: tuple[PrecisionName, ...]
     engines: tuple[EngineBuilder, ...] = ()
@@ -73,11 +76,15 @@ def make_order(
     precisions: Sequence[PrecisionName] = ("fp32",),
     calibration: Path | None = None,
     engines: Sequence[EngineBuilder] = (),
+    labels: Path | None = None,
 ) -> Order:
     """Return an order that can be carried out: what it names is there; None takes the task's own largest batch.
 
+    The classes are those that `labels` names, a line each, or those that the model is registered with.
+
     Raises:
-        ExportError: A checkpoint, folder or runtime is missing, or the server does not answer the model's task.
+        ExportError: A checkpoint, folder or runtime is missing, the labels are of no use, or the server does not answer
+            the model's task.
         OSError: A checkpoint or clip cannot be read.
         ValueError: Unknown name.
     """
@@ -86,6 +93,8 @@ def make_order(
         raise ExportError(f"{name} is for {task}, which the server does not answer yet")
     if checkpoint is not None and not checkpoint.is_file():
         raise ExportError(f"the checkpoint {checkpoint} does not exist; `clipserve models {name}` says where to get it")
+    if labels is not None and checkpoint is None:
+        raise ExportError(f"{labels} names the classes of a checkpoint (--labels): give that too (--checkpoint)")
     if calibration is not None and not calibration.is_dir():
         raise ExportError(f"there is no folder {calibration} to take clips from (--calibration)")
     if "int8" in precisions and calibration is None:
@@ -101,7 +110,9 @@ def make_order(
             raise ExportError(f"{builder} is not installed: pip install 'clipserve[{extra}]'")
     written = tuple(known for known in get_args(PrecisionName) if known == "fp32" or known in precisions)
     default = DEFAULT_BATCH_SIZE_FOR_MASKS if task == "image_segmentation" else DEFAULT_BATCH_SIZE
-    return Order(name, Sources.look_at(checkpoint, calibration), max_batch_size or default, written, tuple(engines))
+    classes = registered_classes(name) if labels is None else own_classes(name, labels)
+    sources = Sources.look_at(checkpoint, calibration)
+    return Order(name, sources, classes, max_batch_size or default, written, tuple(engines))
 
 
 def export_model(order: Order, repository: Path, report: Report) -> Exported:
@@ -119,10 +130,10 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
         models.CheckpointError: The checkpoint does not fit.
         OSError: A file cannot be read or written.
     """
-    name, weights = order.name, model_entry(order.name).weights
+    name, classes = order.name, order.classes
     with staging(repository) as stage:
         report("building the network")
-        network = create_model(name)
+        network = create_model(name, num_classes=len(classes.labels))
         sources = order.sources
         if sources.checkpoint_file is not None:
             report(f"loading {sources.checkpoint_file}")
@@ -130,7 +141,7 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
         clips = None
         if sources.calibration is not None:
             report(f"decoding the files of {sources.calibration}")
-            clips = read_clips(sources.calibration, name)
+            clips = read_clips(sources.calibration, name, classes.labels)
         sources.check_unchanged()
         writer = PrecisionWriter(
             name, network, served_network(network), order.max_batch_size, clips, report, order.engines
@@ -140,14 +151,14 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
             began = perf_counter()
             written[precision] = writer.write(precision, stage.folder)
             seconds[precision] = perf_counter() - began
-        labels = "".join(f"{label}\n" for label in load_labels(weights.labels))
+        labels = "".join(f"{label}\n" for label in classes.labels)
         (stage.folder / LABELS_FILE).write_text(labels, encoding="utf-8")
-        if weights.task == "image_segmentation":
-            palette = json.dumps(load_palette(weights.labels)) + "\n"
+        if classes.palette:
+            palette = json.dumps(classes.palette) + "\n"
             (stage.folder / PALETTE_FILE).write_text(palette, encoding="utf-8")
 
         def write_manifest(version: str) -> None:
-            manifest = make_manifest(name, version, sources, stage.folder, written, writer.parity)
+            manifest = make_manifest(name, version, sources, len(classes.labels), stage.folder, written, writer.parity)
             text = manifest.model_dump_json(indent=2) + "\n"
             (stage.folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 

@@ -39,6 +39,13 @@ class ExportCommand:
             "untrained weights otherwise",
         )
         parser.add_argument(
+            "--labels",
+            type=Path,
+            metavar="FILE",
+            help="the class names of a checkpoint with a head of its own, a line each in the order of its outputs; for "
+            "one model (default: the classes that the model is registered with)",
+        )
+        parser.add_argument(
             "--out",
             type=Path,
             default=Path("model_repository"),
@@ -154,6 +161,7 @@ def _list_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from export.errors import ExportError
     from export.selection import matching_models
     from export.staging import check_writable
     from export.summary import artefact_rows, table
@@ -161,6 +169,11 @@ def _export(arguments: argparse.Namespace) -> int:
     # The exporter reports at length on operators of packages that are not installed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names = matching_models(arguments.names)
+    if arguments.labels is not None and len(names) > 1:
+        raise ExportError(
+            f"{arguments.labels} names the classes of one checkpoint (--labels), and {len(names)} models are meant: "
+            "export them one at a time"
+        )
     check_writable(arguments.out)
     rows: list[tuple[str, ...]] = []
     failures: dict[str, str] = {}
@@ -192,7 +205,15 @@ def _artefact(name: str, arguments: argparse.Namespace, alone: bool) -> tuple[Ar
 
     checkpoint = find_checkpoint(name, arguments.checkpoint, DEMO_WEIGHTS, alone)
     engines = [builder for builder in arguments.runtime if builder != "onnx"]
-    order = make_order(name, checkpoint, arguments.max_batch_size, arguments.precision, arguments.calibration, engines)
+    order = make_order(
+        name,
+        checkpoint,
+        arguments.max_batch_size,
+        arguments.precision,
+        arguments.calibration,
+        engines,
+        arguments.labels,
+    )
     artefact = finished(order, arguments.out) if arguments.resume else None
     if artefact is not None:
         return artefact, {}

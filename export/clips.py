@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from export.graph import ServedNetwork
 from export.manifests import view_protocol, whole_picture
 from export.progress import run_module
 from export.verification import Case, torch_outputs
-from models import load_labels, model_entry
+from models import model_entry
 
 LABELS_FILE = "labels.json"
 # The user's own files: large, but not without end.
@@ -58,8 +59,8 @@ class Clips:
         return Case(views, torch_outputs(served, views), labels)
 
 
-def read_clips(folder: Path, name: str) -> Clips:
-    """Decode every file of a folder as model `name` sees it; labels.json may give {file name: label}.
+def read_clips(folder: Path, name: str, known: Sequence[str]) -> Clips:
+    """Decode every file of a folder as model `name` sees it; labels.json may give {file name: one of `known`}.
 
     Raises:
         ExportError: A file cannot be decoded, there are fewer than two, or a label is missing or unknown.
@@ -79,7 +80,7 @@ def read_clips(folder: Path, name: str) -> Clips:
         views = [view[0] for view in views]  # the decoder gives every view a time axis: (1, H, W, 3) -> (H, W, 3)
     if len(views) < 2:
         raise ExportError(f"{folder} holds {len(views)} media files: one half calibrates, the other is measured on")
-    return Clips(views, _labels(folder, files, name))
+    return Clips(views, _labels(folder, files, known))
 
 
 def _request(name: str) -> str:
@@ -93,11 +94,10 @@ def _request(name: str) -> str:
     return json.dumps({**protocol, "limits": _LIMITS})
 
 
-def _labels(folder: Path, files: list[str], name: str) -> list[int] | None:
+def _labels(folder: Path, files: list[str], known: Sequence[str]) -> list[int] | None:
     path = folder / LABELS_FILE
     if not path.is_file():
         return None
-    known = load_labels(model_entry(name).weights.labels)
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
         return [known.index(given[file]) for file in files]

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from export.graph import INPUT_NAME, LOGITS_NAME, MASK_NAME, OPSET, input_shape
 from export.sources import Sources, tool_versions
-from models import load_labels, model_entry
+from models import model_entry
 from models import weights as entries
 from service.manifest import (
     LABELS_FILE,
@@ -61,6 +61,7 @@ def make_manifest(
     name: str,
     version_name: str,
     sources: Sources,
+    num_classes: int,
     folder: Path,
     precisions: dict[PrecisionName, Precision],
     parity: tuple[float, ...],
@@ -71,6 +72,7 @@ def make_manifest(
         name: Registered name.
         version_name: Number of the artefact's version.
         sources: What they were made from.
+        num_classes: Outputs of the network's head.
         folder: Where models, labels and palette lie.
         precisions: The model files, and what they differ by from torch; fp32 is among them.
         parity: What torch says of the parity view.
@@ -81,7 +83,7 @@ def make_manifest(
         "name": name,
         "version": version_name,
         "task": weights.task,
-        "num_classes": len(load_labels(weights.labels)),
+        "num_classes": num_classes,
         "labels": LABELS_FILE,
         "checkpoint": sources.checkpoint,
         "clips": sources.clips,
@@ -99,9 +101,7 @@ def make_manifest(
             inputs=(TensorSpec(name=INPUT_NAME, dtype="uint8", shape=("batch", "height", "width", 3)),),
             outputs=(
                 TensorSpec(name=MASK_NAME, dtype="uint8", shape=("batch", "height", "width")),
-                TensorSpec(
-                    name=LOGITS_NAME, dtype="float32", shape=("batch", common["num_classes"], "height/4", "width/4")
-                ),
+                TensorSpec(name=LOGITS_NAME, dtype="float32", shape=("batch", num_classes, "height/4", "width/4")),
             ),
             preprocessing=whole_picture(name),
             palette=PALETTE_FILE,
@@ -109,7 +109,7 @@ def make_manifest(
     return ClassifierManifest(
         **common,
         inputs=(TensorSpec(name=INPUT_NAME, dtype="uint8", shape=("batch", *input_shape(name))),),
-        outputs=(TensorSpec(name=LOGITS_NAME, dtype="float32", shape=("batch", common["num_classes"])),),
+        outputs=(TensorSpec(name=LOGITS_NAME, dtype="float32", shape=("batch", num_classes)),),
         **view_protocol(name),
         multi_label=weights.multi_label,
     )

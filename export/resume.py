@@ -6,16 +6,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from export.artefact import Order
+from export.classes import Classes
 from export.manifests import make_manifest
-from models import load_labels, model_entry
 from service.manifest import MANIFEST_FILE, Artefact, ManifestError, parse_version, read_artefact
 
 
 def finished(order: Order, repository: Path) -> Artefact | None:
     """Return the newest artefact of the model if it is whole and the order would make the same one, else None.
 
-    The same: from the same checkpoint and clips, with the same precisions, engines, largest batch, protocol and labels,
-    by the same tools and code.
+    The same: from the same checkpoint and clips, with the same precisions, engines, largest batch, protocol, labels and
+    colours, by the same tools and code.
     """
     home = repository / order.name
     versions = [number for path in home.glob(f"*/{MANIFEST_FILE}") if (number := parse_version(path.parent.name))]
@@ -42,6 +42,11 @@ def _would_be_made_now(artefact: Artefact, order: Order) -> bool:
     was = artefact.manifest
     if was.parity is None:
         return False
-    now = make_manifest(order.name, was.version, order.sources, artefact.folder, was.precisions, was.parity)
-    same = was.model_dump(exclude={"files"}) == now.model_dump(exclude={"files"})
-    return same and tuple(artefact.labels) == load_labels(model_entry(order.name).weights.labels)
+    classes = order.classes
+    if Classes(artefact.labels, artefact.palette) != classes:
+        return False
+    num_classes = len(classes.labels)
+    now = make_manifest(
+        order.name, was.version, order.sources, num_classes, artefact.folder, was.precisions, was.parity
+    )
+    return was.model_dump(exclude={"files"}) == now.model_dump(exclude={"files"})

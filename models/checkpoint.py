@@ -117,8 +117,8 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
         return
     if not missing and not unexpected and (classes := _other_class_count(model, wanted, offered, misshapen)):
         raise CheckpointError(
-            f"the head in {path} has {classes} classes and {label} has {model.config.num_classes}: "
-            f"build the network with num_classes={classes}"
+            f"the head in {path} has {classes} classes and {label} has {model.config.num_classes}: give `clipserve "
+            f"export` a file with {classes} names (--labels FILE), or build the network with num_classes={classes}"
         )
     kinds = {
         "missing": [f"{key} {tuple(wanted[key].shape)}" for key in missing],

@@ -10,7 +10,7 @@ import pytest
 from demo.labelled import write_clips
 from export.clips import read_clips
 from export.quantization import quantise_everything
-from models import model_entry
+from models import load_labels, model_entry
 from tests.server import REPOSITORY
 
 SEED, CLIPS = 79, 12
@@ -23,7 +23,8 @@ SEED, CLIPS = 79, 12
 )
 def test_openvino_computes_what_the_file_says(name: str, tmp_path: Path) -> None:
     write_clips(tmp_path / "clips", CLIPS, SEED, model_entry(name).weights.labels)
-    views = read_clips(tmp_path / "clips", name).views
+    known = load_labels(model_entry(name).weights.labels)
+    views = read_clips(tmp_path / "clips", name, known).views
     file = tmp_path / "model.int8.onnx"
     quantise_everything(REPOSITORY / name / "1" / "model.onnx", file, views)
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])

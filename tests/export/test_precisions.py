@@ -234,7 +234,7 @@ def test_image_network_is_calibrated_with_single_frames(clips: Path, tmp_path: P
     folder.mkdir()
     for number in ("00000", "00001"):
         shutil.copy(clips / number, folder)
-    assert [view.shape for view in read_clips(folder, "uniformer_s_in1k").views] == [(224, 224, 3)] * 2
+    assert [view.shape for view in read_clips(folder, "uniformer_s_in1k", ()).views] == [(224, 224, 3)] * 2
 
 
 def test_of_every_file_one_view_is_decoded(clips: Path, tmp_path: Path) -> None:
@@ -244,14 +244,14 @@ def test_of_every_file_one_view_is_decoded(clips: Path, tmp_path: Path) -> None:
     for number, name in (("00000", "file"), ("00001", "0")):
         shutil.copy(clips / number, folder / name)
     assert model_entry("mvit_b_16x4_charades").weights.views.clips > 1
-    assert [view.shape for view in read_clips(folder, "mvit_b_16x4_charades").views] == [(16, 224, 224, 3)] * 2
-    pictures = read_clips(folder, "uniformer_tiny_shapes_fpn").views
+    assert [view.shape for view in read_clips(folder, "mvit_b_16x4_charades", ()).views] == [(16, 224, 224, 3)] * 2
+    pictures = read_clips(folder, "uniformer_tiny_shapes_fpn", ()).views
     assert [view.ndim for view in pictures] == [3, 3]
     # The labels are another network's, or no labels at all.
     for labels in (json.dumps({"0": "cat", "file": "cat"}), "[]"):
         (folder / "labels.json").write_text(labels)
         with pytest.raises(ExportError, match="must give one of the model's labels for every file"):
-            read_clips(folder, "uniformer_s_in1k")
+            read_clips(folder, "uniformer_s_in1k", ("dog",))
 
 
 def test_weight_that_does_not_fit_is_named() -> None:

@@ -123,7 +123,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(network: Network, tmp_p
 
 def test_other_class_count_names_the_setting(tmp_path: Path) -> None:
     file = saved(create_model(NAME, num_classes=5).state_dict(), tmp_path)
-    with pytest.raises(CheckpointError, match=r"5 classes .* has 11: build the network with num_classes=5"):
+    with pytest.raises(CheckpointError, match=r"5 classes .* has 11: .* 5 names \(--labels FILE\), .* num_classes=5"):
         load_checkpoint(create_model(NAME), file)
     load_checkpoint(create_model(NAME, num_classes=5), file)
 
