@@ -6,7 +6,6 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
 from service.settings import LESS_THAN_ANOTHER, ApiKey, ModelSettings, Settings
-from service.validation import described
+from service.validation import described, meant
 
 Source = Literal["option", "environment", "file", "default"]
 
@@ -107,8 +106,7 @@ def _read_file(file: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _unknown(place: str, name: str, there: type[BaseModel]) -> str:
     """Return what to say of a name; never its value, which may be a secret under a name that is spelt wrong."""
-    similar = get_close_matches(name.rpartition(".")[2], there.model_fields, n=1)
-    hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(there.model_fields)}"
+    hint = meant(name.rpartition(".")[2], there.model_fields)
     return f"{place}: {name}: no setting is called so; {hint}"
 
 

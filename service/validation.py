@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from pydantic_core import ErrorDetails
 
 _LONGEST_VALUE = 80
@@ -22,6 +25,13 @@ def described(item: ErrorDetails, place: str, *, hidden: bool = False) -> str:
     value = _value(item)
     shown = "=(hidden)" if hidden else "" if isinstance(value, dict) else f"={value!r:.{_LONGEST_VALUE}}"
     return f"{place}{shown}: {reason(item)}" if place else reason(item)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return what to say of a name that is not known: which one may be meant, or which there are."""
+    names = list(known)
+    similar = get_close_matches(name, names, n=1)
+    return f"did you mean {similar[0]}?" if similar else f"there are {', '.join(names) or 'none'}"
 
 
 def reason(item: ErrorDetails) -> str:

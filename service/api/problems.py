@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
@@ -25,6 +26,7 @@ from service.errors import (
     WorkerLostError,
 )
 from service.metrics import Metrics
+from service.validation import described, meant
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,17 @@ def _service_answer(request: Request, error: ServiceError) -> JSONResponse:
     return _answer(request, error.code, error.title, error.status, detail, headers)
 
 
+def _wrong(request: Request, item: ErrorDetails) -> str:
+    """Return what is wrong with a parameter of the query, or in the body."""
+    place, *within = item["loc"]
+    name = ".".join(map(str, within))
+    if place != "query" or item["type"] != "extra_forbidden":
+        return described(item, name)
+    parameters = request.scope["route"].dependant.query_params
+    known = [field for parameter in parameters for field in parameter.field_info.annotation.model_fields]
+    return f"{name:.80}: no parameter is called so; {meant(name, known)}"
+
+
 def _hidden(error: BaseException) -> str:
     """Log a fault with an id and return the fixed text that a client gets."""
     logger.error("internal error in request %s", request_id(), exc_info=error)
@@ -113,10 +126,7 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_bad_parameters(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        details = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']} (got {item['input']!r:.80})"
-            for item in error.errors()
-        )
+        details = "; ".join(_wrong(request, item) for item in error.errors())
         return await on_service_error(request, BadParameterError(details))
 
     async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
