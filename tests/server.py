@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -99,6 +100,8 @@ def running(app: FastAPI, settings: Settings) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
+        # The application froze what this process held, and libraries of tests look through it.
+        gc.unfreeze()
 
 
 @contextmanager

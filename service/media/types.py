@@ -14,7 +14,7 @@ MAX_ARRAYS = 2
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DecodeLimits(_Message):

@@ -35,6 +35,7 @@ from service.errors import (
     UnsupportedMediaError,
     WorkerLostError,
 )
+from service.media.answers import check_answer
 from service.media.types import (
     ANY_ANSWER,
     MAX_MESSAGE_BYTES,
@@ -140,7 +141,7 @@ class WorkerProcess:
             message = await self._ask(upload, request, arrays, cpu_seconds)
             if not message:
                 raise await asyncio.to_thread(self._cause_of_death, cpu_seconds)
-            return _read_reply(message, arrays, result_type)
+            return _read_reply(message, arrays, request, result_type)
         finally:
             for descriptor in arrays:
                 os.close(descriptor)
@@ -229,7 +230,7 @@ def _memory_file(size: int) -> int:
     return descriptor
 
 
-def _read_reply(message: bytes, arrays: list[int], result_type: type[ResultT]) -> Decoded[ResultT]:
+def _read_reply(message: bytes, arrays: list[int], request: AnyRequest, result_type: type[ResultT]) -> Decoded[ResultT]:
     """Check a worker's answer before it is believed: the process that wrote it has handled hostile bytes."""
     try:
         answer = ANY_ANSWER.validate_json(message)
@@ -239,10 +240,9 @@ def _read_reply(message: bytes, arrays: list[int], result_type: type[ResultT]) -
         if answer.trace is not None:
             logger.error("decoding an upload failed in an unforeseen way: %r", answer.trace)
         raise _ERRORS.get(answer.code, InternalError)(answer.detail)
-    if not isinstance(answer, result_type) or len(arrays) != len(answer.shapes):
-        raise InternalError(
-            f"a decode worker sent {answer!r:.200} for {len(arrays)} arrays of a {result_type.__name__}"
-        )
+    if not isinstance(answer, result_type):
+        raise InternalError(f"a decode worker sent {answer!r:.200} in place of a {result_type.__name__}")
+    check_answer(answer, request)
     return Decoded(answer, tuple(map(_mapped, arrays, answer.shapes)))
 
 
