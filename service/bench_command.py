@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from math import inf
 from pathlib import Path
 
-from service.client import KEY_VARIABLE, ClientError, add_server_options, connect, path_of
+from service.client import KEY_VARIABLE, ClientError, add_server_options, connect, path_of, report_failure
 from service.load import Caller, Load, closed_loop
 
 # What a server says that has more to do than it can: a finding, no failure.
@@ -47,11 +46,9 @@ class BenchCommand:
             # One by itself first: a file or key that is refused is no load.
             client.post(path, body).content()
         except OSError as error:
-            print(f"clipserve: {arguments.file}: {error.strerror}", file=sys.stderr)
-            return 1
+            return report_failure(error, arguments.file)
         except ClientError as error:
-            print(f"clipserve: {error}", file=sys.stderr)
-            return 1
+            return report_failure(error)
         load = closed_loop(lambda: Caller(connect(arguments), path, body), arguments.callers, arguments.seconds)
         print(_shown(load))
         return 0 if load.latencies and load.statuses.keys() <= {200, *_SHED} else 1

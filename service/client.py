@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from stat import S_ISREG
 from typing import Any, BinaryIO
@@ -49,7 +51,8 @@ class Answer:
             reason = f"{content['code']}: {content['detail']}"
         except (ValueError, LookupError, TypeError):
             reason = f"not a clipserve server's answer: {self.body[:200]!r}"
-        raise ClientError(f"{self.status} {reason}")
+        cure = f" (the key is taken from {KEY_VARIABLE})" if self.status == HTTPStatus.UNAUTHORIZED else ""
+        raise ClientError(f"{self.status} {reason}{cure}")
 
 
 class Client:
@@ -104,7 +107,10 @@ class Client:
             answer = Answer(response.status, response.read())
         except (OSError, HTTPException) as error:
             self._connection.close()
-            raise ClientError(f"no answer from {self._url}: {str(error) or type(error).__name__}") from error
+            cure = (
+                "; start one with `clipserve serve`, or give --url" if isinstance(error, ConnectionRefusedError) else ""
+            )
+            raise ClientError(f"no answer from {self._url}: {str(error) or type(error).__name__}{cure}") from error
         if not whole:
             self._connection.close()
         return answer
@@ -121,7 +127,7 @@ class Client:
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Take what says whom to ask."""
     parser.add_argument("--url", default=DEFAULT_URL, help="of the server (default %(default)s)")
-    parser.add_argument("--model", metavar="NAME", help="which to ask (default: the one behind /v1/classify)")
+    parser.add_argument("--model", metavar="NAME[/VERSION]", help="which to ask (default: the one behind /v1/classify)")
 
 
 def connect(arguments: argparse.Namespace) -> Client:
@@ -139,13 +145,26 @@ def connect(arguments: argparse.Namespace) -> Client:
 def path_of(client: Client, model: str | None, **query: object) -> str:
     """Return the path that takes media for a model, or None: for the default one that classifies.
 
+    Args:
+        client: Asked what the model does.
+        model: Its name, or name/version.
+        query: Parameters.
+
     Raises:
         ClientError: There is no such model, or no answer.
     """
     path = "/v1/classify"
     if model is not None:
-        path = f"/v1/models/{quote(model, safe='')}"
+        name, slash, version = model.partition("/")
+        path = f"/v1/models/{quote(name, safe='')}" + (f"/versions/{quote(version, safe='')}" if slash else "")
         segments = client.get(path).content()["task"] == _SEGMENTATION
         path += "/segment" if segments else "/classify"
         query |= {"output": "rle"} if segments else {}
     return f"{path}?{urlencode(query)}" if query else path
+
+
+def report_failure(error: Exception, file: object = None) -> int:
+    """Print why there is no answer, for a file if it is one's fault, and return the exit status of such a run."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    print(f"clipserve: {reason}" if file is None else f"clipserve: {file}: {reason}", file=sys.stderr)
+    return 1

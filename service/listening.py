@@ -15,8 +15,9 @@ class ListenError(Exception):
     """
 
     def __init__(self, host: str, port: int, reason: Exception) -> None:
-        super().__init__(f"cannot listen on {host} port {port}: {reason}")
         self.taken = isinstance(reason, OSError) and reason.errno == EADDRINUSE
+        cure = "; stop who listens there, or choose another with --port (0: any that is free)" if self.taken else ""
+        super().__init__(f"cannot listen on {host} port {port}: {reason}{cure}")
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-from service.client import KEY_VARIABLE, Client, ClientError, add_server_options, connect, path_of
+from service.client import KEY_VARIABLE, Client, ClientError, add_server_options, connect, path_of, report_failure
 
 
 class PredictCommand:
@@ -28,8 +27,7 @@ class PredictCommand:
             client = connect(arguments)
             path = path_of(client, arguments.model, **query)
         except ClientError as error:
-            print(f"clipserve: {error}", file=sys.stderr)
-            return 1
+            return report_failure(error)
         return max([_predict(client, path, file) for file in arguments.files])
 
 
@@ -38,12 +36,8 @@ def _predict(client: Client, path: str, file: str) -> int:
     try:
         with open(file, "rb") as opened:
             answer = client.post(path, opened).content()
-    except OSError as error:
-        print(f"clipserve: {file}: {error.strerror}", file=sys.stderr)
-        return 1
-    except ClientError as error:
-        print(f"clipserve: {file}: {error}", file=sys.stderr)
-        return 1
+    except (OSError, ClientError) as error:
+        return report_failure(error, file)
     print("\n".join([f"{file}: {answer['model']}/{answer['version']}", *_lines(answer)]), flush=True)
     return 0
 

@@ -14,7 +14,7 @@ from tests.command import clipserve
 def test_address_that_cannot_be_listened_on_ends_the_start_with_one_line(processes: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         reasons = {
-            ("127.0.0.1", str(taken.getsockname()[1])): "Address already in use",
+            ("127.0.0.1", str(taken.getsockname()[1])): "in use; stop who listens there, or choose another with --port",
             # No such name can exist (RFC 6761).
             ("nope.invalid", "8000"): "Name or service not known",
             # A part of a name has 63 letters at most (RFC 1035).

@@ -82,6 +82,7 @@ def test_predict_goes_on_after_a_file_that_is_refused(tmp_path: Path) -> None:
     assert "the limit is 1000000" in errors[0]
     assert (without_key.returncode, without_key.stdout) == (1, "")
     assert "401 unauthorized: " in without_key.stderr
+    assert "CLIPSERVE_API_KEY" in without_key.stderr
     assert (wrong_key.returncode, wrong_key.stdout) == (1, "")
     assert "CLIPSERVE_API_KEY is no key" in wrong_key.stderr
     assert key not in wrong_key.stderr
@@ -98,13 +99,21 @@ def test_predict_sends_a_pipe_as_it_comes(server: RunningServer, tmp_path: Path)
     assert "rotating clockwise" in run.stdout.splitlines()[1]
 
 
+def test_predict_takes_the_name_that_it_prints(server: RunningServer) -> None:
+    for name in (CLASSIFIER, SEGMENTER):
+        first, *_ = lines_of(server, str(MEDIA / "scene.jpg"), "--model", f"{name}/1")
+        assert first == f"{MEDIA / 'scene.jpg'}: {name}/1"
+
+
 @pytest.mark.parametrize(
     ("verb", "url", "model", "reason"),
     [
         ("predict", "{server}", "nobody", "404 unknown_model: no model is called 'nobody'; there are "),
         ("bench", "{server}", "nobody", "404 unknown_model: no model is called 'nobody'; there are "),
         ("predict", "{server}/elsewhere", CLASSIFIER, "404 "),
-        ("predict", "http://127.0.0.1:{free}", CLASSIFIER, "no answer from http://127.0.0.1:"),
+        ("predict", "{server}", f"{CLASSIFIER}/9", f"404 unknown_model: {CLASSIFIER} has no version '9'; there are 1"),
+        ("predict", "{server}", f"{CLASSIFIER}/", "404 "),
+        ("predict", "http://127.0.0.1:{free}", CLASSIFIER, "start one with `clipserve serve`, or give --url"),
         ("bench", "http://127.0.0.1:{free}", None, "no answer from http://127.0.0.1:"),
         ("predict", "127.0.0.1:8000", None, "'127.0.0.1:8000' is not the address of a server"),
         ("predict", "http://127.0.0.1:port", None, "is not the address of a server"),
