@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.settings import Settings
 from tests.command import clipserve, finding
 from tests.keys import bearer, entry, setting
 from tests.server import serving
@@ -111,6 +112,32 @@ def test_file_in_another_encoding_is_not_toml(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert f"file {tmp_path / 'latin'} is not TOML" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_help_says_in_groups_what_each_option_takes() -> None:
+    run = clipserve("serve", "--help", COLUMNS="200")
+    assert run.returncode == 0
+    listed = run.stdout.partition("options:\n")[2]
+    assert listed.index("\nuploads, time and connections:") < listed.index("--max-body-bytes BYTES")
+    assert listed.index("--max-body-bytes BYTES") < listed.index("\ndecoding:") < listed.index("--max-pixels N ")
+    for shown in (
+        "--host HOST ",
+        "--decode-cpu-seconds SECONDS",
+        "--drain-delay SECONDS",
+        "--repository FOLDER",
+        "--precision {fp32,fp16,bf16,int8}",
+        "--access-log [{true,false}]",
+        "--cors-origins JSON",
+    ):
+        assert shown in listed
+    offered = set(re.findall(r"^  --([a-z-]+) ", listed, re.MULTILINE))
+    assert offered == {"config", *(name.replace("_", "-") for name in Settings.model_fields)}
+
+
+@pytest.mark.parametrize(("given", "value"), [([], "True"), (["true"], "True"), (["false"], "False")])
+def test_switch_needs_no_value(given: list[str], value: str) -> None:
+    run = clipserve("doctor", "--access-log", *given)
+    assert finding(run, "access_log") == f"{value} (option)"
 
 
 def test_setting_may_contradict_a_default() -> None:
