@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, one_hot
 
+from models.checks import check_minimum, check_stages
 from models.layers import Mlp
 from models.registry import Network, register_variant
 from models.weights import Published, imagenet_weights
@@ -43,6 +44,22 @@ class CycleMLPConfig:
     embed_dims: tuple[int, int, int, int] = (64, 128, 320, 512)
     mlp_ratios: tuple[int, int, int, int] = (4, 4, 4, 4)
     input_size: int = 224
+
+
+# Patches are 7 pixels wide, and 2 beyond either edge are zeros.
+SMALLEST_SIDE = 3
+
+
+def check_config(config: CycleMLPConfig) -> None:
+    """Refuse values that no network can be built from or run with.
+
+    Raises:
+        ValueError: Too few or too small values.
+    """
+    check_stages(config, "depths", "embed_dims", "mlp_ratios")
+    check_minimum(config, 0, "depths")
+    check_minimum(config, 1, "embed_dims", "mlp_ratios")
+    check_minimum(config, SMALLEST_SIDE, "input_size")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -198,6 +215,7 @@ class CycleMLP(Network):
 
     def __init__(self, config: CycleMLPConfig) -> None:
         super().__init__()
+        check_config(config)
         self.config = config
         self.patch_embed = PatchEmbed(config.embed_dims[0])
         stages: list[nn.Module] = [

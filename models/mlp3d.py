@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
 
-from models.cyclemlp import B1, B2, B3, B5, CycleMLPConfig, Downsample, SpatialMixing
+from models.checks import check_choice, check_minimum, check_stages
+from models.cyclemlp import B1, B2, B3, B5, SMALLEST_SIDE, CycleMLPConfig, Downsample, SpatialMixing
 from models.layers import Mlp
 from models.registry import Network, register_variant
 from models.weights import (
@@ -91,6 +92,21 @@ class MLP3DTwoPathConfig(MLP3DConfig):
 
     fusion: Literal["logits", "softmax"] = "logits"
     second_path_size: int | None = None
+
+
+def check_config(config: MLP3DConfig) -> None:
+    """Refuse values that no network can be built from or run with; `gtm` and `num_frames` are refused where they count.
+
+    Raises:
+        ValueError: Too few or too small values, or an unknown fusion.
+    """
+    check_stages(config, "depths", "embed_dims", "mlp_ratios")
+    check_minimum(config, 0, "depths")
+    check_minimum(config, 1, "embed_dims", "mlp_ratios")
+    check_minimum(config, SMALLEST_SIDE, "input_size")
+    if isinstance(config, MLP3DTwoPathConfig):
+        check_choice(config, "fusion", ("logits", "softmax"))
+        check_minimum(config, SMALLEST_SIDE, "second_path_size")
 
 
 def assign_blocks(gtm: TimeMixingChoice, blocks: int) -> list[tuple[TimeMixing, int]]:
@@ -270,6 +286,7 @@ class MLP3D(Network):
 
     def __init__(self, config: MLP3DConfig) -> None:
         super().__init__()
+        check_config(config)
         self.config = config
         steps = _count_steps(config.num_frames)
         assignment = iter(assign_blocks(config.gtm, sum(config.depths)))
@@ -343,8 +360,7 @@ class MLP3DTwoPath(Network):
 
     def __init__(self, config: MLP3DTwoPathConfig) -> None:
         super().__init__()
-        if config.fusion not in ("logits", "softmax"):
-            raise ValueError(f"fusion {config.fusion!r} is not known: give 'logits' or 'softmax'")
+        check_config(config)
         self.config = config
         self.path1, self.path2 = MLP3D(config), MLP3D(config)
 

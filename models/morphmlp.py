@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import Backbone, DenseBackbone
+from models.checks import check_minimum, check_stages
 from models.layers import Mlp
 from models.registry import Network, register_variant
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
@@ -59,6 +60,29 @@ class MorphMLPConfig:
     def time_steps(self) -> int:
         """Time steps after the stem, which halves the frames; 1 for images."""
         return self.num_frames // 2 if self.num_frames else 1
+
+
+def check_config(config: MorphMLPConfig) -> None:
+    """Refuse values that no network can be built from or run with.
+
+    Raises:
+        ValueError: Too few or too small values, frames that MorphFC_t is not defined for, or chunks that do not divide
+            the channels.
+    """
+    check_stages(config, "depths", "embed_dims", "chunk_lengths")
+    check_minimum(config, 0, "depths")
+    check_minimum(config, 1, "embed_dims", "chunk_lengths", "mlp_ratio", "input_size")
+    if config.num_frames not in (None, 16, 32):
+        raise ValueError(
+            f"num_frames={config.num_frames}: MorphFC_t is defined for 16 and 32 frames; use one of these, or None "
+            f"for the image network"
+        )
+    for dim, length in zip(config.embed_dims, config.chunk_lengths, strict=True):
+        if dim % length:
+            raise ValueError(
+                f"embed_dims={config.embed_dims} must be multiples of chunk_lengths={config.chunk_lengths}, "
+                f"and {dim} is none of {length}"
+            )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -284,17 +308,7 @@ class MorphMLPBackbone(Backbone):
 
     def __init__(self, config: MorphMLPConfig) -> None:
         super().__init__()
-        if config.num_frames not in (None, 16, 32):
-            raise ValueError(
-                f"num_frames={config.num_frames}: MorphFC_t is defined for 16 and 32 frames; use one of these, or None "
-                f"for the image network"
-            )
-        for dim, length in zip(config.embed_dims, config.chunk_lengths, strict=True):
-            if dim % length:
-                raise ValueError(
-                    f"embed_dims={config.embed_dims} must be multiples of chunk_lengths={config.chunk_lengths}, "
-                    f"and {dim} is none of {length}"
-                )
+        check_config(config)
         self.config = config
         dims = config.embed_dims
         self.patch_embed1 = Stem(dims[0], config.is_video)

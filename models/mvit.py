@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.checks import check_choice, check_heads, check_minimum
 from models.layers import Mlp
 from models.registry import Network, model_entry, register_variant
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
@@ -74,11 +75,15 @@ class MViTConfig:
 
 
 def check_config(config: MViTConfig) -> None:
-    """Refuse values that no network can be built from.
+    """Refuse values that no network can be built from or run with.
 
     Raises:
-        ValueError: Frames or size do not divide into patches, or the stages or pools do not fit together.
+        ValueError: Too small values, frames or size that do not divide into patches, or stages or pools that do not fit
+            together.
     """
+    check_minimum(config, 1, "embed_dims", "mlp_ratio", "patch_kernel", "patch_stride", "pool_kernel", "kv_stride")
+    check_minimum(config, 0, "patch_padding")
+    check_choice(config, "pool_mode", ("conv", "max"))
     if config.num_frames is not None and (config.num_frames < 2 or config.num_frames % 2):
         raise ValueError(
             f"num_frames={config.num_frames}: patches are two frames deep, so give a positive even number "
@@ -99,8 +104,7 @@ def check_config(config: MViTConfig) -> None:
         raise ValueError(
             f"depths={config.depths} and embed_dims={config.embed_dims}: give one of each a stage, depths of 1 or more"
         )
-    if any(dim % config.head_dim for dim in config.embed_dims):
-        raise ValueError(f"embed_dims={config.embed_dims}: each must be a multiple of head_dim={config.head_dim}")
+    check_heads(config.head_dim, config.embed_dims)
     if config.pool_kernel is not None and config.pool_kernel % 2 == 0:
         raise ValueError(f"pool_kernel={config.pool_kernel}: the skip connection's grid needs an odd kernel, or None")
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from models.checks import check_image_backbone, check_minimum
 from models.registry import ModelEntry, Network, register_model
 from models.uniformer import BASE, LICENCE, OFFICIAL, SMALL, DenseUniFormer, UniFormerConfig
 from models.weights import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Published, Sampling, Views, Weights, load_labels
@@ -63,6 +64,8 @@ class PoseNetwork(Network):
 
     def __init__(self, config: PoseConfig) -> None:
         super().__init__()
+        check_minimum(config, 32, "input_size")
+        check_image_backbone(config.backbone)
         self.config = config
         self.backbone = DenseUniFormer(config.backbone)
         self.keypoint_head = KeypointHead(config.backbone.embed_dims[3], 256, config.num_classes)

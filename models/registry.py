@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.checks import check_minimum
 from models.weights import Weights, load_labels
 
 
@@ -116,7 +117,9 @@ def create_model(name: str, num_classes: int | None = None, **architecture_overr
     unknown = sorted(set(architecture_overrides) - known)
     if unknown:
         raise TypeError(f"{name} has no setting {', '.join(unknown)}; it takes {', '.join(sorted(known))}")
-    network = entry.network(dataclasses.replace(entry.config, **architecture_overrides))
+    config = dataclasses.replace(entry.config, **architecture_overrides)
+    check_minimum(config, 1, "num_classes")
+    network = entry.network(config)
     network.name = name
     return network.float().eval()
 

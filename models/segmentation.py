@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from models import morphmlp, uniformer, uniformer_light
 from models.backbone import DenseBackbone
+from models.checks import check_image_backbone, check_minimum
 from models.registry import ModelEntry, Network, register_model
 from models.weights import (
     SHAPES_LICENCE,
@@ -86,6 +87,17 @@ class SegmentationConfig:
     backbone: BackboneConfig
     head: HeadConfig = SemanticFPNConfig()
     input_size: int = 512
+
+
+def check_config(config: SegmentationConfig) -> None:
+    """Refuse values that no network can be built from or run with; the backbone refuses its own.
+
+    Raises:
+        ValueError: The backbone is a video network's, or a number is too small.
+    """
+    check_minimum(config.head, 1, *vars(config.head))
+    check_minimum(config, 64, "input_size")
+    check_image_backbone(config.backbone)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -250,6 +262,7 @@ class Segmentor(Network):
 
     def __init__(self, config: SegmentationConfig) -> None:
         super().__init__()
+        check_config(config)
         self.config = config
         dims = config.backbone.embed_dims
         self.backbone = dense_backbone(config.backbone)

@@ -17,6 +17,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from models.checks import check_minimum, check_stages
 from models.registry import Network, register_variant
 from models.weights import Published, imagenet_weights, outlines_weights
 
@@ -51,6 +52,19 @@ class SMLPNetConfig:
         """Return height and width of the map in stage 0 to 3: 1/4 of the input's, then halves, rounded down."""
         height, width = self.input_shape
         return height >> stage + 2, width >> stage + 2
+
+
+def check_config(config: SMLPNetConfig) -> None:
+    """Refuse values that no network can be built from or run with.
+
+    Raises:
+        ValueError: Too few or too small values.
+    """
+    check_stages(config, "depths", "embed_dims")
+    check_minimum(config, 0, "depths")
+    check_minimum(config, 1, "embed_dims", "mlp_ratio")
+    if min(config.input_shape) < 32:
+        raise ValueError(f"input_size={config.input_size} is less than 32 pixels and leaves nothing for the last stage")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -174,10 +188,7 @@ class SMLPNet(Network):
 
     def __init__(self, config: SMLPNetConfig) -> None:
         super().__init__()
-        if min(config.input_shape) < 32:
-            raise ValueError(
-                f"input_size={config.input_size} is less than 32 pixels and leaves nothing for the last stage"
-            )
+        check_config(config)
         self.config = config
         dims = config.embed_dims
         stages = [stage for stage, depth in enumerate(config.depths) for _ in range(depth)]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import Backbone, DenseBackbone
+from models.checks import check_choice, check_heads, check_minimum, check_stages
 from models.layers import ChannelsFirstLayerNorm, Mlp
 from models.registry import register_variant
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
@@ -65,6 +66,26 @@ class UniFormerConfig:
     def is_windowed(self, stage: int, block: int) -> bool:
         """Whether attention in that block keeps within windows; both count from 0."""
         return stage == 2 and (self.stage3 == "window" or (self.stage3 == "hybrid" and block % 4 != 3))
+
+
+def check_config(config: UniFormerConfig) -> None:
+    """Refuse values that no network can be built from or run with.
+
+    Raises:
+        ValueError: Too few or too small values, heads that do not divide the channels, or what video does not have.
+    """
+    check_stages(config, "depths", "embed_dims", "layer_scale")
+    check_minimum(config, 0, "depths")
+    check_minimum(config, 1, "embed_dims", "mlp_ratio", "num_frames", "input_size", "window_size")
+    check_heads(config.head_dim, config.embed_dims[2:])
+    check_choice(config, "stem", ("patch", "conv"))
+    check_choice(config, "stage3", ("global", "window", "hybrid"))
+    if config.is_video and (config.stem == "conv" or config.token_labeling or config.stage3 != "global"):
+        raise ValueError(
+            "the conv stem, token labeling and windows exist for image models only: leave num_frames unset"
+        )
+    if config.stem == "patch":
+        check_minimum(config, 32, "input_size", why="patches of the last stage are 32 pixels wide")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -277,10 +298,7 @@ class UniFormerBackbone(Backbone):
 
     def __init__(self, config: UniFormerConfig) -> None:
         super().__init__()
-        if config.is_video and (config.stem == "conv" or config.token_labeling or config.stage3 != "global"):
-            raise ValueError(
-                "the conv stem, token labeling and windows exist for image models only: leave num_frames unset"
-            )
+        check_config(config)
         self.config = config
         self.patch_embed1, self.patch_embed2, self.patch_embed3, self.patch_embed4 = patch_embeds(config)
         self.blocks1, self.blocks2, self.blocks3, self.blocks4 = (

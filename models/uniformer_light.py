@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import Backbone, DenseBackbone
+from models.checks import check_heads, check_minimum, check_stages
 from models.layers import Mlp
 from models.registry import register_variant
 from models.uniformer import LICENCE, OFFICIAL, Attention, ConvStem, LocalBlock, PatchEmbed, batch_norm, conv
@@ -53,6 +54,24 @@ class UniFormerLightConfig:
     @property
     def is_video(self) -> bool:
         return self.num_frames is not None
+
+
+def check_config(config: UniFormerLightConfig) -> None:
+    """Refuse values that no network can be built from or run with.
+
+    Raises:
+        ValueError: Too few or too small values, heads that do not divide the channels, or what images do not have.
+    """
+    check_stages(config, "depths", "embed_dims", "layer_scale")
+    check_minimum(config, 0, "depths")
+    if config.depths[2] < 1:
+        raise ValueError(f"depths={config.depths}: the scores come into being in stage 3, so give it 1 block or more")
+    check_minimum(config, 1, "embed_dims", "mlp_ratio", "num_frames")
+    check_heads(config.head_dim, config.embed_dims[2:])
+    if config.input_size < 64:
+        raise ValueError(f"input_size {config.input_size} leaves too few tokens to choose from: give 64 or more")
+    if any(config.layer_scale) and not config.is_video:
+        raise ValueError("layer scale exists for light video models only: set num_frames or leave layer_scale unset")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -180,12 +199,7 @@ class UniFormerLightBackbone(Backbone):
 
     def __init__(self, config: UniFormerLightConfig) -> None:
         super().__init__()
-        if config.input_size < 64:
-            raise ValueError(f"input_size {config.input_size} leaves too few tokens to choose from: give 64 or more")
-        if any(config.layer_scale) and not config.is_video:
-            raise ValueError(
-                "layer scale exists for light video models only: set num_frames or leave layer_scale unset"
-            )
+        check_config(config)
         self.config = config
         dims, is_video = config.embed_dims, config.is_video
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims[2]))

@@ -213,7 +213,7 @@ def test_file_of_a_sibling_is_refused_by_name(golden: str, offered_to: str, fitt
         ({"input_size": 225}, "positive multiple of 4"),
         ({"patch_padding": 0}, "must give 56 patches a side"),
         ({"depths": (1, 2)}, "one of each a stage"),
-        ({"head_dim": 64}, "must be a multiple of head_dim=64"),
+        ({"head_dim": 64}, "head_dim=64: .* 96 and 192 and 384 and 768 channels .* divisor"),
         ({"pool_kernel": 2}, "odd kernel"),
     ],
 )
