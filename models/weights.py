@@ -126,7 +126,8 @@ class Published:
 
     Attributes:
         params_m: Parameters, millions.
-        gflops: Multiply-adds, 10^9, of all views together as the source counts them.
+        gflops: Multiply-adds, 10^9, as the source counts them, of all that one answer takes: every view of a video
+            together; a whole picture, of the size that `source` names where that is not the input size.
         top1: Top-1 accuracy (or the metric named in `metric`), per cent.
         source: Table or README row that the figures stand in.
     """

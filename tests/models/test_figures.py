@@ -32,6 +32,13 @@ def is_listed(name: str, listed: dict[str, str]) -> bool:
     return any(name.startswith(prefix) for prefix in listed)
 
 
+def test_sources_name_the_size_of_pictures_that_is_not_the_input_size() -> None:
+    for name in list_models(task="image_segmentation"):
+        published = model_entry(name).weights.published
+        if published is not None and published.gflops is not None:
+            assert ("512 x 2048" in published.source) == is_listed(name, GMACS_DIFFER), name
+
+
 def test_every_name_has_figures() -> None:
     assert sorted(load_figures()) == list_models()
 

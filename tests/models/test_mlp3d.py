@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import CheckpointError, create_model, load_checkpoint
+from models import CheckpointError, create_model, load_checkpoint, model_entry
 from models.mlp3d import GroupedTimeMixing, assign_blocks, initialize_from_cyclemlp
 from models.registry import Network
 from tests.golden.fill import golden_input
@@ -216,6 +216,18 @@ def test_variants_have_the_calculated_size(name: str, shift_token: float, window
         parameters = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         assert parameters == pytest.approx(millions, abs=0.005 if millions < 150 else 0.05)
         assert counted == pytest.approx(gmacs, rel=0.01)
+
+
+# The paper's tables 3 to 5 print a view's; Something-Something is tested in 1 x 3 views, Kinetics in 4 x 3.
+@pytest.mark.parametrize(
+    ("dataset", "views", "gflops"),
+    [("ssv1", 3, (60, 108, 183, 336)), ("ssv2", 3, (60, 108, 183, 336)), ("k400", 12, (57, 102, 170, 308))],
+)
+def test_published_multiply_adds_are_those_of_all_views(dataset: str, views: int, gflops: tuple[int, ...]) -> None:
+    for size, of_a_view in zip(("xs", "s", "m", "l"), gflops, strict=True):
+        published = model_entry(f"mlp3d_{size}_twopath_{dataset}").weights.published
+        assert published is not None
+        assert published.gflops == views * of_a_view
 
 
 def test_one_pair_and_presets_stand_for_all_blocks() -> None:
