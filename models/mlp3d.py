@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
 
+from models.checkpoint import CheckpointError
 from models.checks import check_choice, check_minimum, check_stages
 from models.cyclemlp import B1, B2, B3, B5, SMALLEST_SIDE, CycleMLPConfig, Downsample, SpatialMixing
 from models.layers import Mlp
-from models.registry import Network, register_variant
+from models.registry import Network, fitting_models, list_models, model_entry, register_variant
 from models.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -395,12 +396,35 @@ def initialize_from_cyclemlp(network: MLP3D | MLP3DTwoPath, state_dict: dict[str
     Args:
         network: The variant that grows from the checkpoint's: XS from B1, S from B2, M from B3, L from B5.
         state_dict: What `read_checkpoint` makes of the official file.
+
+    Raises:
+        CheckpointError: It is another CycleMLP's, or none's.
     """
-    own, inflated = network.state_dict(), network.remap_checkpoint(state_dict)
+    own, inflated = network.state_dict(), dict(network.remap_checkpoint(state_dict))
     for key, value in own.items():
-        if "head." in key and inflated[key].shape != value.shape:
+        if "head." in key and key in inflated and inflated[key].shape != value.shape:
             inflated[key] = value
+    if _shapes(inflated) != _shapes(own):
+        given = " or ".join(fitting_models("cyclemlp", state_dict)) or "no CycleMLP that is known here"
+        raise CheckpointError(
+            f"the weights are of {given}, and {network.name or type(network).__name__} grows from "
+            f"{_image_network(network.config)}: give weights of that, or build the variant that grows from these"
+        )
     network.load_state_dict(inflated, strict=True)
+
+
+def _shapes(state_dict: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in state_dict.items()}
+
+
+def _image_network(config: MLP3DConfig) -> str:
+    """Return the name of the CycleMLP that a network grows from, or what it would have to be."""
+    fields = ("depths", "embed_dims", "mlp_ratios")
+    wanted = {field: getattr(config, field) for field in fields}
+    for name in list_models(family="cyclemlp"):
+        if {field: getattr(model_entry(name).config, field) for field in fields} == wanted:
+            return name
+    return f"a CycleMLP of {', '.join(f'{field}={value}' for field, value in wanted.items())}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -165,6 +165,31 @@ def test_another_data_sets_head_stays_fresh(name: str, image_file: Path) -> None
         assert torch.equal(state[f"{prefix}patch_embed.proj.weight"][:, :, 2], image["patch_embed.proj.weight"])
 
 
+@pytest.mark.parametrize("name", ["mlp3d_xs_k400", "mlp3d_xs_twopath_k400"])
+def test_another_cyclemlp_is_no_start_and_both_are_named(name: str) -> None:
+    with torch.device("meta"):
+        state = create_model("cyclemlp_b2_in1k").state_dict()
+    message = f"the weights are of cyclemlp_b2_in1k, and {name} grows from cyclemlp_b1_in1k: give weights of that"
+    with pytest.raises(CheckpointError, match=message):
+        initialize_from_cyclemlp(create_model(name), state)
+
+
+def test_a_refused_start_changes_nothing(image_file: Path) -> None:
+    network = create_model("mlp3d_s_k400")
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"are of cyclemlp_b1_in1k, and mlp3d_s_k400 grows from cyclemlp_b2_in1k"):
+        initialize_from_cyclemlp(network, torch.load(image_file, weights_only=True)["model"])
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_weights_of_no_cyclemlp_are_no_start(image_file: Path) -> None:
+    with pytest.raises(CheckpointError, match="are of no CycleMLP that is known here, and mlp3d_xs_ssv2 grows from"):
+        initialize_from_cyclemlp(create_model("mlp3d_xs_ssv2"), {"head.weight": torch.zeros(5, 7)})
+    short = create_model("mlp3d_xs_ssv2", depths=(1, 1, 1, 1))
+    with pytest.raises(CheckpointError, match=r"grows from a CycleMLP of depths=\(1, 1, 1, 1\), embed_dims="):
+        initialize_from_cyclemlp(short, torch.load(image_file, weights_only=True)["model"])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Two paths
 
