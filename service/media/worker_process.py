@@ -56,8 +56,14 @@ _ERRORS: dict[str, type[ServiceError]] = {
 }
 # Signals that a process raises against itself by what it does, as opposed to being stopped by somebody.
 _CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
-# What Python and the dynamic linker go by. The rest of the server's environment may hold secrets.
-_ENVIRONMENT = ("HOME", "PATH", "LANG", "LC_", "LD_", "PYTHON")
+# What Python and the dynamic linker go by. The rest of the server's environment may hold secrets, also under names that
+# begin like these (LD_SDK_KEY, PYTHON_KEYRING_PASSWORD).
+_ENVIRONMENT = (
+    *("HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LD_PRELOAD"),
+    *("PYTHONHOME", "PYTHONPATH", "PYTHONPLATLIBDIR", "PYTHONSAFEPATH", "PYTHONUSERBASE", "PYTHONNOUSERSITE"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8", "PYTHONCOERCECLOCALE", "PYTHONHASHSEED"),
+    *("PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHONWARNINGS"),
+)
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,7 @@ async def _start_process(module: str, descriptor: int, memory_bytes: int) -> sub
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
+    kept = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
     # One thread for each numerical library: the parallelism is the number of workers.
     return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
