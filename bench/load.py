@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -47,9 +46,7 @@ def closed_loop(server: LocalServer, clip: bytes, callers: int, seconds: float, 
     return client_load.closed_loop(lambda: Caller(server, clip, query), callers, seconds)
 
 
-def open_loop(
-    server: LocalServer, clip: bytes, rate: float, seconds: float, each_second: Callable[[], None] = lambda: None
-) -> OpenLoad:
+def open_loop(server: LocalServer, clip: bytes, rate: float, seconds: float) -> OpenLoad:
     """Send requests at random times (a Poisson process), whether or not earlier ones were answered.
 
     Latencies count from the time at which a request was to be sent, so that a server that stalls cannot hide it.
@@ -59,7 +56,6 @@ def open_loop(
         clip: Body of each.
         rate: Requests a second, on average.
         seconds: For how long they are sent.
-        each_second: Called about once a second meanwhile.
     """
     load, lock, mine = OpenLoad(), threading.Lock(), threading.local()
     times = _arrivals(rate, seconds)
@@ -75,13 +71,10 @@ def open_loop(
             load.count(status, time.perf_counter() - due)
 
     with ThreadPoolExecutor(CALLERS) as threads:
-        tick, sent = began, []
+        sent = []
         for due in began + times:
             time.sleep(max(0.0, due - time.perf_counter()))
             sent.append(threads.submit(call, due))
-            if due >= tick:
-                each_second()
-                tick += 1
         for request in sent:
             request.result()
     load.seconds = time.perf_counter() - began

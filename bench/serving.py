@@ -14,15 +14,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 from tqdm import tqdm
 
 from bench.decoding import ENCODINGS, make_clip
-from bench.idle_heartbeat import IdleHeartbeat
-from bench.load import Caller, closed_loop, open_loop
+from bench.event_loop import watched_event_loop
+from bench.load import Caller, OpenLoad, closed_loop, open_loop
 from bench.memory import forget_peak, peak_memory, resident_memory
 from bench.raw_pipeline import RawPipeline, RawProcesses
 from demo.local_server import LocalServer, local_server
@@ -32,7 +31,8 @@ from service.machine import plan_threads
 MODEL = "uniformer_tiny_shapes"
 ARTEFACT = Path("model_repository") / MODEL / "1"
 CALLERS = 8
-BLOCKED_SECONDS = 0.02
+# Turns of overload, and how long the capacity before, between and after them is measured.
+OVERLOADS, CAPACITY_SECONDS = 3, 20
 # A request that fills several batches, and one that fills one.
 MANY_VIEWS = "?clips=10&crops=3"
 ONE_BATCH = "?clips=8"
@@ -43,24 +43,19 @@ def throughput(clip: bytes) -> None:
     cores = plan_threads(0, 0).cores
     raw: list[float] = []
     served: list[Load] = []
-    with (
-        RawProcesses(ARTEFACT, cores) as processes,
-        local_server(default_model=MODEL) as server,
-        IdleHeartbeat(BLOCKED_SECONDS) as idle,
-    ):
+    with RawProcesses(ARTEFACT, cores) as processes, local_server(default_model=MODEL) as server:
         processes.rate(clip, 3)
         _closed_loop(server, clip, CALLERS, 3)
-        event_loop = _EventLoop(server, idle)
-        for _ in tqdm(range(5), "throughput", unit="turn", leave=False):
-            raw.append(processes.rate(clip, 10))
-            served.append(_closed_loop(server, clip, CALLERS, 10))
-        blocked = event_loop.report()
+        with watched_event_loop(server) as delays:
+            for _ in tqdm(range(5), "throughput", unit="turn", leave=False):
+                raw.append(processes.rate(clip, 10))
+                served.append(_closed_loop(server, clip, CALLERS, 10))
     rates = [load.rate for load in served]
     ratio = median(http / without for http, without in zip(rates, raw, strict=True))
     print(f"pipeline alone, {cores} processes    {_spread(raw)} clips/s")
     print(f"over HTTP, {CALLERS} callers         {_spread(rates)} clips/s")
     print(f"over HTTP / alone             {ratio:.3f}")
-    print(f"event loop                    {blocked}")
+    print(f"event loop                    {delays}")
 
 
 def latency(clip: bytes) -> None:
@@ -99,27 +94,34 @@ def abandoned(clip: bytes) -> None:
 
 
 def overload(clip: bytes, seconds: float = 60, deadline: float = 5) -> None:
-    """Offer twice what the server can do for a minute."""
-    with (
-        local_server(default_model=MODEL, request_timeout=deadline) as server,
-        IdleHeartbeat(BLOCKED_SECONDS) as idle,
-    ):
-        _closed_loop(server, clip, CALLERS, 3)
-        capacity = _closed_loop(server, clip, CALLERS, 20).rate
-        resident, event_loop = [resident_memory(server.pid)], _EventLoop(server, idle)
-        load = open_loop(server, clip, 2 * capacity, seconds, lambda: resident.append(resident_memory(server.pid)))
-        after = _closed_loop(server, clip, CALLERS, 20).rate
-        blocked = event_loop.report()
-    capacity = (capacity + after) / 2
-    print(f"capacity, {CALLERS} callers          {capacity:.1f} clips/s, before and after the overload")
-    print(f"offered                       {2 * capacity:.1f} a second for {seconds:g} s; {load.late} sent late")
-    print(f"answered                      {dict(sorted(load.statuses.items()))}")
-    print(f"goodput / capacity            {load.rate / capacity:.3f}")
-    print(f"latency of the answered       p50 {load.percentile(50):.2f} s, p99 {load.percentile(99):.2f} s")
+    """Offer twice what the server can do for a minute, in turns with finding out what that is."""
     print(f"deadline (request_timeout)    {deadline:g} s")
-    first, last = (max(part) / 1e6 for part in (resident[: len(resident) // 3], resident[-(len(resident) // 3) :]))
-    print(f"server's resident memory      at most {first:.0f} MB in the first third, {last:.0f} MB in the last")
-    print(f"event loop                    {blocked}")
+    ratios: list[float] = []
+    with local_server(default_model=MODEL, request_timeout=deadline) as server:
+        _closed_loop(server, clip, CALLERS, 3)
+        before = _closed_loop(server, clip, CALLERS, CAPACITY_SECONDS).rate
+        for _ in range(OVERLOADS):
+            forget_peak(server.pid)
+            with watched_event_loop(server) as delays:
+                load = open_loop(server, clip, 2 * before, seconds)
+            peak = peak_memory(server.pid)
+            after = _closed_loop(server, clip, CALLERS, CAPACITY_SECONDS).rate
+            # The machine's speed wanders: what counts is the capacity right before and right after.
+            ratios.append(load.rate / mean((before, after)))
+            print(f"capacity, {CALLERS} callers           {before:.1f} clips/s before, {after:.1f} after")
+            _tell_overload(load, seconds, ratios[-1])
+            print(f"  server's resident memory    at most {peak / 1e6:.0f} MB")
+            print(f"  event loop                  {delays}", flush=True)
+            before = after
+    print(f"goodput / capacity, median    {median(ratios):.3f}")
+
+
+def _tell_overload(load: OpenLoad, seconds: float, ratio: float) -> None:
+    offered = load.statuses.total() / seconds
+    print(f"  offered                     {offered:.1f} a second for {seconds:g} s; {load.late} sent late")
+    print(f"  answered                    {dict(sorted(load.statuses.items()))}")
+    print(f"  goodput / capacity          {ratio:.3f}")
+    print(f"  latency of the answered     p50 {load.percentile(50):.2f} s, p99 {load.percentile(99):.2f} s")
 
 
 def memory(clip: bytes) -> None:
@@ -170,34 +172,6 @@ def _give_up(server: LocalServer, clip: bytes) -> None:
     except httpx.TimeoutException:
         return
     raise SystemExit("an answer came before the client gave up")
-
-
-class _EventLoop:
-    """Watches how late the event loop of a server is from now on, by its heartbeat, and one that has nothing to do.
-
-    The server's delays while it loads its models are left out.
-    """
-
-    def __init__(self, server: LocalServer, idle: IdleHeartbeat) -> None:
-        self._server = server
-        self._idle = idle
-        self._before = self._counts()
-
-    def report(self) -> str:
-        """Tell how late both were until now; the idle process ends."""
-        late, wakings = (now - before for now, before in zip(self._counts(), self._before, strict=True))
-        idle_late, idle_wakings = self._idle.counts()
-        return (
-            f"{late} of {wakings} wakings over {1000 * BLOCKED_SECONDS:g} ms late; "
-            f"of an idle process {idle_late} of {idle_wakings}"
-        )
-
-    def _counts(self) -> tuple[int, int]:
-        text = httpx.get(f"{self._server.url}/metrics").text
-        name = "clipserve_event_loop_delay_seconds"
-        family = next(family for family in text_string_to_metric_families(text) if family.name == name)
-        counts = {sample.labels["le"]: sample.value for sample in family.samples if sample.name == f"{name}_bucket"}
-        return int(counts["+Inf"] - counts[str(BLOCKED_SECONDS)]), int(counts["+Inf"])
 
 
 def _seconds(work: Callable[[], int]) -> float:
