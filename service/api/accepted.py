@@ -30,7 +30,7 @@ async def accepted(
         ClientDisconnect: Nobody is left to answer.
     """
     began = perf_counter()
-    async with server_state(request).accept(model) as caller:
-        with model.batcher.statistics.request():
-            async with receiving as received, while_connected(request):
-                yield Job(model, caller, began, perf_counter()), received
+    # Outermost, so that it counts what is refused at once as well.
+    with model.batcher.statistics.request():
+        async with server_state(request).accept(model) as caller, receiving as received, while_connected(request):
+            yield Job(model, caller, began, perf_counter()), received

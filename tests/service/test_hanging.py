@@ -92,6 +92,13 @@ def readiness(server: RunningServer) -> httpx.Response:
     return httpx.get(f"{server.url}/readyz")
 
 
+def failures(server: RunningServer, model: str) -> int:
+    """Return how many requests the statistics count as failed."""
+    (found,) = httpx.get(f"{server.url}/v2/models/{model}/stats").json()["model_stats"]
+    count: int = found["inference_stats"]["fail"]["count"]
+    return count
+
+
 def test_hanging_run_makes_its_model_alone_refuse_until_it_returns(tmp_path: Path) -> None:
     models = tmp_path / "models"
     write_looping_classifier(models, "looping")
@@ -110,9 +117,11 @@ def test_hanging_run_makes_its_model_alone_refuse_until_it_returns(tmp_path: Pat
         assert httpx.get(f"{server.url}/healthz").status_code == 200
         assert httpx.get(f"{server.url}/v2/models/other/ready").status_code == 200
         assert httpx.get(f"{server.url}/v2/models/looping/ready").status_code == 503
+        failed = failures(server, "looping")
         refused = classify(server, "looping", QUICK)
         assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
         assert int(refused.headers["retry-after"]) >= 1
+        assert failures(server, "looping") == failed + 1
         assert "looping takes no requests: a run has not returned within 1 s" in refused.json()["detail"]
         assert classify(server, "other", QUICK).status_code == 200
         states = {
