@@ -63,6 +63,7 @@ class DecodePool:
         self._waiting: list[tuple[float, asyncio.Future[WorkerProcess]]] = []
         self._seconds_an_upload = ServiceTime()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._start_failed = False
         self._closing = False
 
     @property
@@ -90,8 +91,8 @@ class DecodePool:
 
     @property
     def alive(self) -> bool:
-        """Whether at least one worker is there to decode."""
-        return any(worker.alive for worker in self._all)
+        """Whether uploads are decoded, if not now then as soon as a lost worker is replaced."""
+        return not self._start_failed or any(worker.alive for worker in self._all)
 
     @property
     def process_ids(self) -> list[int]:
@@ -127,7 +128,7 @@ class DecodePool:
         self._idle.clear()
 
     async def acquire(self, priority: Priority = "normal") -> WorkerProcess:
-        """Wait for a free worker, in order of arrival and priority; give it back with `release`.
+        """Wait for a free worker, in order of arrival and priority. It is the caller's until `decode` or `release`.
 
         Raises:
             QueueFullError: `max_waiting` requests are waiting already.
@@ -152,7 +153,7 @@ class DecodePool:
             raise
 
     def release(self, worker: WorkerProcess) -> None:
-        """Hand a worker on to the next request that waits, or note that it is free."""
+        """Hand an acquired worker on to the next request that waits, or note that it is free."""
         while self._waiting:
             _, future = self._waiting.pop(0)
             if not future.done():
@@ -175,13 +176,13 @@ class DecodePool:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self._spawn(self._abandon(task, worker))
+            self._spawn(self._abandon(task))
             raise
 
-    async def _abandon(self, task: asyncio.Task[Decoded[ResultT]], worker: WorkerProcess) -> None:
+    async def _abandon(self, task: asyncio.Task[Decoded[ResultT]]) -> None:
         await asyncio.wait({task}, timeout=ABANDONED_SECONDS)
-        if not task.done():
-            worker.process.kill()
+        # If it is done, that changes nothing; if not, it has its worker killed and replaced.
+        task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     async def _decode(
@@ -231,6 +232,7 @@ class DecodePool:
             try:
                 return await self._add_worker()
             except (InternalError, OSError):
+                self._start_failed = True
                 logger.exception("could not start a decode worker; trying again")
                 await asyncio.sleep(1.0)
 
@@ -241,5 +243,6 @@ class DecodePool:
             raise InternalError(
                 f"decode workers cannot be confined: {worker.unfiltered}; sandbox=auto would serve without the filter"
             )
+        self._start_failed = False
         self._all.add(worker)
         self.release(worker)

@@ -3,12 +3,15 @@
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import get_args
+from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 
@@ -24,6 +27,7 @@ from service.media.pool import DecodePool
 from service.media.types import DecodeResult
 from service.media.worker_process import Decoded
 from tests.media import decode, decode_request, encode, numbered_frames
+from tests.server import serving
 
 CLIP = encode(numbered_frames(40), options={"preset": "veryfast"})
 # Noise is what takes a decoder longest: more than a second for these.
@@ -208,6 +212,47 @@ def test_caller_that_leaves_stops_its_work(content: bytes, survives: bool) -> No
             assert (await decode_in(running, CLIP)).result.media.frames == 40
             # A short decode is left to finish; a long one is stopped, and a fresh worker goes on.
             assert (running.process_ids == before) is survives
+
+    asyncio.run(scenario())
+
+
+def test_server_stays_ready_while_a_worker_is_replaced_that_a_client_has_left(tmp_path: Path) -> None:
+    with serving(tmp_path, decode_workers=1) as server:
+        before = server.worker_pids()
+        head = f"POST /v1/classify?clips=10 HTTP/1.1\r\nHost: x\r\nContent-Length: {len(LONG_CLIP)}\r\n\r\n"
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+            connection.sendall(head.encode() + LONG_CLIP)
+            time.sleep(0.1)
+        statuses = set()
+        deadline = time.monotonic() + 30
+        while server.worker_pids() in (before, []) or time.monotonic() < deadline - 27:
+            assert time.monotonic() < deadline
+            statuses.add(httpx.get(f"{server.url}/readyz").status_code)
+        assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60).status_code == 200
+    assert statuses == {200}
+    assert "ERROR" not in server.log.read_text()
+
+
+def test_pool_is_not_alive_as_long_as_workers_do_not_start() -> None:
+    async def becomes(running: DecodePool, alive: bool) -> bool:
+        for _ in range(6000):
+            if running.alive is alive:
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+    async def scenario() -> None:
+        async with pool() as running:
+            running.worker_module = "service.media.no_such_program"
+            worker = await running.acquire()
+            os.kill(worker.process.pid, signal.SIGKILL)
+            with pytest.raises(WorkerLostError), memory_file(CLIP) as upload:
+                await running.decode(worker, upload, decode_request(), DecodeResult)
+            assert await becomes(running, alive=False)
+            running.worker_module = DecodePool.worker_module
+            assert await becomes(running, alive=True)
+            assert (await decode_in(running, CLIP)).result.media.frames == 40
 
     asyncio.run(scenario())
 
