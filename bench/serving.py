@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
@@ -28,8 +29,10 @@ from demo.local_server import LocalServer, local_server
 from service.load import Load
 from service.machine import plan_threads
 
-MODEL = "uniformer_tiny_shapes"
-ARTEFACT = Path("model_repository") / MODEL / "1"
+REPOSITORY = Path("model_repository")
+# With its version: without one the server would take the newest.
+MODEL = "uniformer_tiny_shapes/1"
+ARTEFACT = REPOSITORY / MODEL
 CALLERS = 8
 # Turns of overload, and how long the capacity before, between and after them is measured.
 OVERLOADS, CAPACITY_SECONDS = 3, 20
@@ -37,13 +40,15 @@ OVERLOADS, CAPACITY_SECONDS = 3, 20
 MANY_VIEWS = "?clips=10&crops=3"
 ONE_BATCH = "?clips=8"
 
+_server = partial(local_server, repository=REPOSITORY, default_model=MODEL)
+
 
 def throughput(clip: bytes) -> None:
     """Compare clips a second through HTTP with a pipeline a core without it, in turns."""
     cores = plan_threads(0, 0).cores
     raw: list[float] = []
     served: list[Load] = []
-    with RawProcesses(ARTEFACT, cores) as processes, local_server(default_model=MODEL) as server:
+    with RawProcesses(ARTEFACT, cores) as processes, _server() as server:
         processes.rate(clip, 3)
         _closed_loop(server, clip, CALLERS, 3)
         with watched_event_loop(server) as delays:
@@ -64,7 +69,7 @@ def latency(clip: bytes) -> None:
     pipeline = RawPipeline(ARTEFACT, threads)
     alone: list[float] = []
     served: list[float] = []
-    with local_server(default_model=MODEL) as server:
+    with _server() as server:
         _closed_loop(server, clip, 1, 2)
         for _ in tqdm(range(5), "latency", unit="turn", leave=False):
             alone.append(pipeline.seconds(clip, 50))
@@ -76,7 +81,7 @@ def latency(clip: bytes) -> None:
 
 def abandoned(clip: bytes) -> None:
     """See how long a patient caller waits for the work of five that have given up."""
-    with local_server(default_model=MODEL) as server:
+    with _server() as server:
         patient = Caller(server, clip, MANY_VIEWS)
         alone = median(_seconds(patient.post) for _ in range(5))
         answer = httpx.post(f"{server.url}/v1/classify{ONE_BATCH}", content=clip, timeout=60).json()
@@ -97,7 +102,7 @@ def overload(clip: bytes, seconds: float = 60, deadline: float = 5) -> None:
     """Offer twice what the server can do for a minute, in turns with finding out what that is."""
     print(f"deadline (request_timeout)    {deadline:g} s")
     ratios: list[float] = []
-    with local_server(default_model=MODEL, request_timeout=deadline) as server:
+    with _server(request_timeout=deadline) as server:
         _closed_loop(server, clip, CALLERS, 3)
         before = _closed_loop(server, clip, CALLERS, CAPACITY_SECONDS).rate
         for _ in range(OVERLOADS):
@@ -128,14 +133,14 @@ def memory(clip: bytes) -> None:
     """See what a large upload and many small ones leave in the server's own memory."""
     large = clip + struct.pack(">I4s", 300_000_000, b"free") + bytes(300_000_000 - 8)
     small = Path("demo/media/sample.mp4").read_bytes()
-    with local_server(default_model=MODEL) as server:
+    with _server() as server:
         _post_times(server, small, 200)
         settled = resident_memory(server.pid)
         forget_peak(server.pid)
         status = Caller(server, large).post()
         risen = peak_memory(server.pid) - settled
         print(f"an upload of 300 MB ({status})    raises the server's resident memory by {risen / 1e6:.1f} MB")
-    with local_server(default_model=MODEL) as server:
+    with _server() as server:
         _post_times(server, small, 200)
         settled = resident_memory(server.pid)
         _post_times(server, small, 5000)

@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from pathlib import Path
 
+import httpx
 import pytest
 
 from bench import serving
 from demo.local_server import LocalServer
+from tests.server import ROOT
 
 
 @contextmanager
@@ -53,3 +56,13 @@ def test_rate_is_of_a_server_that_answers_everything() -> None:
         pytest.raises(SystemExit, match="answered 429"),
     ):
         serving._closed_loop(server, b"clip", 2, 1)
+
+
+def test_server_answers_with_the_artefact_that_the_pipeline_alone_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("CLIPSERVE_REPOSITORY", str(tmp_path))
+    with serving._server() as server:
+        answer = httpx.post(f"{server.url}/v1/classify", content=Path("demo/media/sample.mp4").read_bytes()).json()
+    assert Path("model_repository", answer["model"], answer["version"]) == serving.ARTEFACT
