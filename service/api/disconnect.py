@@ -21,12 +21,14 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
     task = asyncio.current_task()
     assert task is not None
     cancelled_before = task.cancelling()
-    gone = False
+    gone = left = False
 
     def stop(_watcher: asyncio.Task[Any]) -> None:
         nonlocal gone
-        gone = True
-        task.cancel()
+        # The block may have ended since the client went, in the same turn of the event loop.
+        if not left:
+            gone = True
+            task.cancel()
 
     watcher = asyncio.create_task(_disconnected(request))
     watcher.add_done_callback(stop)
@@ -38,7 +40,7 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
             raise ClientDisconnect from error
         raise
     finally:
-        watcher.remove_done_callback(stop)
+        left = True
         watcher.cancel()
 
 
