@@ -19,7 +19,7 @@ from service.media.decoding import decode_views
 from service.media.types import DecodeRequest
 from service.outputs.classification import combine_views, top_k
 from service.pipeline import decode_limits
-from service.runtimes.onnx_cpu import OnnxCpuRuntime
+from service.runtimes.kinds import KINDS
 from service.settings import Settings
 
 
@@ -28,20 +28,25 @@ class RawPipeline:
 
     Args:
         folder: Artefact folder of a classifier.
+        settings: Of the server that it is compared with, for that model.
         threads: Of a run of the network.
+
+    Raises:
+        RuntimeLoadError, ManifestError: As in a server with these settings.
     """
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, settings: Settings, threads: int) -> None:
         self._artefact: Artefact = read_artefact(folder)
         manifest = self._artefact.manifest
         assert isinstance(manifest, ClassifierManifest)
         self._manifest: ClassifierManifest = manifest
-        self._runtime = OnnxCpuRuntime(self._artefact.model_file("fp32"), "fp32", threads)
+        precision = settings.precision
+        self._runtime = KINDS[settings.runtime].open(self._artefact.model_file(precision), precision, threads)
         self._request = DecodeRequest(
             preprocessing=manifest.preprocessing,
             sampling=manifest.sampling,
             views=manifest.views,
-            limits=decode_limits(Settings()),
+            limits=decode_limits(settings),
             start=None,
             end=None,
         )
@@ -82,9 +87,9 @@ class RawPipeline:
 _pipeline: RawPipeline
 
 
-def _load(folder: Path) -> None:
+def _load(folder: Path, settings: Settings) -> None:
     global _pipeline
-    _pipeline = RawPipeline(folder, threads=1)
+    _pipeline = RawPipeline(folder, settings, threads=1)
 
 
 def _rate(upload: bytes, seconds: float) -> float:
@@ -95,13 +100,13 @@ class RawProcesses:
     """A process a core, each with a pipeline of one thread; a context manager.
 
     Args:
-        folder: Artefact folder of a classifier.
+        folder, settings: As for RawPipeline.
         processes: How many.
     """
 
-    def __init__(self, folder: Path, processes: int) -> None:
+    def __init__(self, folder: Path, settings: Settings, processes: int) -> None:
         self._count = processes
-        self._pool = ProcessPoolExecutor(processes, get_context("spawn"), _load, (folder,))
+        self._pool = ProcessPoolExecutor(processes, get_context("spawn"), _load, (folder, settings))
 
     def __enter__(self) -> RawProcesses:
         return self

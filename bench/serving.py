@@ -1,8 +1,8 @@
 """Measure the server against its own pipeline without HTTP, and under clients that misbehave.
 
 `python -m bench.serving [PART ...]`, parts being throughput, latency, abandoned, overload, memory; all when none is
-named. Clips of ten seconds (340x256, H.264) go to the default classifier, with the default settings unless a line says
-otherwise. Client and server share the cores.
+named. Clips of ten seconds (340x256, H.264) go to the demo's classifier, with the settings of the environment and else
+the defaults unless a line says otherwise. Client and server share the cores.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from bench.load import Caller, OpenLoad, closed_loop, open_loop
 from bench.memory import forget_peak, peak_memory, resident_memory
 from bench.raw_pipeline import RawPipeline, RawProcesses
 from demo.local_server import LocalServer, local_server
+from service.configuration import read_configuration
 from service.load import Load
 from service.machine import plan_threads
+from service.runtimes.kinds import KINDS
+from service.settings import Settings
 
 REPOSITORY = Path("model_repository")
 # With its version: without one the server would take the newest.
@@ -45,10 +48,10 @@ _server = partial(local_server, repository=REPOSITORY, default_model=MODEL)
 
 def throughput(clip: bytes) -> None:
     """Compare clips a second through HTTP with a pipeline a core without it, in turns."""
-    cores = plan_threads(0, 0).cores
+    settings, cores = _settings(), plan_threads(0, 0).cores
     raw: list[float] = []
     served: list[Load] = []
-    with RawProcesses(ARTEFACT, cores) as processes, _server() as server:
+    with RawProcesses(ARTEFACT, settings, cores) as processes, _server() as server:
         processes.rate(clip, 3)
         _closed_loop(server, clip, CALLERS, 3)
         with watched_event_loop(server) as delays:
@@ -65,8 +68,9 @@ def throughput(clip: bytes) -> None:
 
 def latency(clip: bytes) -> None:
     """Compare one caller's latency with decoding and inference in one process, in turns."""
-    threads = plan_threads(0, 0).runtime_threads
-    pipeline = RawPipeline(ARTEFACT, threads)
+    settings = _settings()
+    threads = plan_threads(settings.decode_workers, settings.runtime_threads, settings.processes).runtime_threads
+    pipeline = RawPipeline(ARTEFACT, settings, threads)
     alone: list[float] = []
     served: list[float] = []
     with _server() as server:
@@ -147,6 +151,15 @@ def memory(clip: bytes) -> None:
         later = resident_memory(server.pid)
     print(f"after 200 requests            {settled / 1e6:.1f} MB")
     print(f"after 5,000 more              {later / 1e6:.1f} MB, {later / settled:.3f} of that")
+
+
+def _settings() -> Settings:
+    """Return the server's settings of the model, for the pipeline alone to do the same work."""
+    settings = read_configuration({}).settings.of_model(ARTEFACT.parent.name)
+    if settings.runtime not in KINDS:
+        # Each process might find another one to be the fastest, and a GPU is not for as many as there are cores.
+        raise SystemExit(f"the pipeline alone does not run on {settings.runtime}: set runtime to {' or '.join(KINDS)}")
+    return settings
 
 
 def _closed_loop(server: LocalServer, clip: bytes, callers: int, seconds: float) -> Load:

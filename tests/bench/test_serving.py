@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from bench import serving
+from bench.raw_pipeline import RawPipeline
 from demo.local_server import LocalServer
+from service.errors import MediaLimitError
 from tests.server import ROOT
 
 
@@ -66,3 +68,19 @@ def test_server_answers_with_the_artefact_that_the_pipeline_alone_has(
     with serving._server() as server:
         answer = httpx.post(f"{server.url}/v1/classify", content=Path("demo/media/sample.mp4").read_bytes()).json()
     assert Path("model_repository", answer["model"], answer["version"]) == serving.ARTEFACT
+
+
+def test_pipeline_alone_has_the_settings_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("CLIPSERVE_MODELS", '{"uniformer_tiny_shapes": {"runtime": "openvino"}}')
+    monkeypatch.setenv("CLIPSERVE_MAX_SECONDS", "1")
+    pipeline = RawPipeline(serving.ARTEFACT, serving._settings(), threads=1)
+    assert pipeline._runtime.name == "openvino-cpu"
+    with pytest.raises(MediaLimitError):
+        pipeline.run(Path("demo/media/sample.mp4").read_bytes())
+
+
+def test_runtime_that_the_pipeline_alone_cannot_be_held_to_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSERVE_RUNTIME", "auto")
+    with pytest.raises(SystemExit, match="set runtime to onnxruntime or openvino"):
+        serving._settings()
