@@ -30,8 +30,9 @@ def measure(repository: str, name: str, size: tuple[int, int]) -> tuple[float, f
     content = noise_picture(*size)
     with local_server(repository=repository, request_timeout=3600, max_windows=100_000) as server:
         began = time.perf_counter()
-        query = {"short_side": min(size)}
-        answer = httpx.post(f"{server.url}/v1/models/{name}/segment", content=content, params=query, timeout=3600)
+        url, query = f"{server.url}/v1/models/{name}/segment", {"short_side": min(size)}
+        # Past any proxy that the environment names: the address is this machine.
+        answer = httpx.post(url, content=content, params=query, timeout=3600, trust_env=False)
         answer.raise_for_status()
         return time.perf_counter() - began, peak_memory(server.pid) / 1e6
 

@@ -90,7 +90,7 @@ def abandoned(clip: bytes) -> None:
     with _server() as server:
         patient = Caller(server, clip, MANY_VIEWS)
         alone = median(_seconds(patient.post) for _ in range(5))
-        answer = httpx.post(f"{server.url}/v1/classify{ONE_BATCH}", content=clip, timeout=60).json()
+        answer = _post(server, ONE_BATCH, clip, 60).json()
         assert answer["batch_size"] == len(answer["views"]), "the views did not run as one batch"
         batch = answer["timing_seconds"]["inference"]
         waits: list[float] = []
@@ -186,9 +186,14 @@ def _post_times(server: LocalServer, clip: bytes, times: int) -> None:
             pass
 
 
+def _post(server: LocalServer, query: str, clip: bytes, timeout: float) -> httpx.Response:
+    # Past any proxy that the environment names: the address is this machine.
+    return httpx.post(f"{server.url}/v1/classify{query}", content=clip, timeout=timeout, trust_env=False)
+
+
 def _give_up(server: LocalServer, clip: bytes) -> None:
     try:
-        httpx.post(f"{server.url}/v1/classify{MANY_VIEWS}", content=clip, timeout=0.2)
+        _post(server, MANY_VIEWS, clip, 0.2)
     except httpx.TimeoutException:
         return
     raise SystemExit("an answer came before the client gave up")

@@ -84,3 +84,11 @@ def test_runtime_that_the_pipeline_alone_cannot_be_held_to_is_refused(monkeypatc
     monkeypatch.setenv("CLIPSERVE_RUNTIME", "auto")
     with pytest.raises(SystemExit, match="set runtime to onnxruntime or openvino"):
         serving._settings()
+
+
+def test_server_is_asked_past_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with answering(lambda: 200) as server:
+        assert serving._post(server, "", b"clip", 10).status_code == 200
