@@ -1,0 +1,25 @@
+"""The benchmark of whole networks: everybody does the same work."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import networks
+from bench.artefacts import Subject
+
+SEGMENTOR = "uniformer_tiny_shapes_fpn"
+
+
+def test_every_runtime_makes_the_mask_of_a_segmentation_network(
+    monkeypatch: pytest.MonkeyPatch, artefact_repository: Path
+) -> None:
+    file = artefact_repository / SEGMENTOR / "1" / "model.onnx"
+    monkeypatch.setattr(networks, "runtimes", lambda: [("onnxruntime", "fp32"), ("openvino", "fp32")])
+    monkeypatch.setattr(networks, "files_of", lambda _: {"fp32": file})
+    subject = Subject(SEGMENTOR, size=64)
+    eager, *others = [contestant.run() for contestant in networks.contestants(subject, 1).values()]
+    assert isinstance(eager, tuple)
+    for mask in others:
+        assert isinstance(mask, np.ndarray)
+        assert (mask.shape, mask.dtype) == ((1, 64, 64), np.uint8)
