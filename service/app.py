@@ -32,6 +32,7 @@ from service.keyring import Keyring
 from service.machine import plan_threads
 from service.media.pool import DecodePool
 from service.metrics import Metrics
+from service.rendering import Rendering
 from service.repository.registry import Repository
 from service.repository.watching import watch
 from service.settings import Settings
@@ -144,7 +145,8 @@ def _build_state(settings: Settings, metrics: Metrics) -> ServerState:
         cpu_seconds=settings.decode_cpu_seconds,
         sandbox=settings.sandbox,
     )
-    return ServerState(settings, Repository(settings, metrics, threads), pool, metrics)
+    repository, rendering = Repository(settings, metrics, threads), Rendering(threads.cores)
+    return ServerState(settings, repository, pool, rendering, metrics)
 
 
 async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool:
@@ -189,3 +191,4 @@ async def _shut_down(state: ServerState, *background: asyncio.Task[Any]) -> None
     await asyncio.gather(*background, return_exceptions=True)
     await state.repository.close()
     await state.pool.close()
+    state.rendering.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from service.media.types import (
     PictureResult,
 )
 from service.media.worker_process import Decoded, ResultT, WorkerProcess
+from service.memory import Lease
 from service.metrics import Metrics
 from service.offloading import off_loop
 from service.outputs.classification import Prediction, combine_views, top_k
@@ -33,9 +33,13 @@ from service.outputs.masks import Mask, enlarge, mask_of_logits
 from service.outputs.windows import Stitcher, WindowGrid, window_grid
 from service.priority import Priority
 from service.rate import retry_after
+from service.rendering import Rendering
 from service.repository.served import ManifestT, ServedModel
 from service.runtimes.base import OutputName
 from service.settings import Settings
+
+# Of a pixel while its overlay is drawn and written: RGB, and the four that PIL keeps.
+_OVERLAY_BYTES = 7
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,13 @@ class Job(Generic[ManifestT]):
     Attributes:
         model: Model to ask.
         caller: The request as the model's batcher knows it.
+        memory: What it holds of the memory for pictures.
         began, received: perf_counter() when it came in, and when all of its body was there.
     """
 
     model: ServedModel[ManifestT]
     caller: Caller
+    memory: Lease
     began: float
     received: float
 
@@ -201,12 +207,14 @@ class Pipeline:
 
     Args:
         pool: Decode workers.
+        rendering: Threads that make masks and draw pictures.
         metrics: Where durations and counts go.
         settings: Limits.
     """
 
-    def __init__(self, pool: DecodePool, metrics: Metrics, settings: Settings) -> None:
+    def __init__(self, pool: DecodePool, rendering: Rendering, metrics: Metrics, settings: Settings) -> None:
         self._pool = pool
+        self.rendering = rendering
         self._metrics = metrics
         self._settings = settings
         self._limits = decode_limits(settings)
@@ -257,22 +265,23 @@ class Pipeline:
         return decoded
 
     async def segment(self, job: Job[SegmenterManifest], upload: int, options: SegmentOptions) -> Segmentation:
-        """Find the class of every pixel of an upload.
+        """Find the class of every pixel of an upload. The job's memory has what is returned, and what drawing it takes.
 
         Args and Raises as for `classify`.
         """
         clock, model = _Clock(job.began, job.received), job.model
         manifest = model.manifest
-        decoded, grid = await self._pictures(model, upload, options, clock)
+        decoded, grid = await self._pictures(job, upload, options, clock)
         result, pictures = decoded.result, decoded.arrays[0]
         runs = _Runs(job.caller, options.priority, len(pictures) * len(grid.tops))
         with clock.running():
             # One picture after the other: the logits of all of them would be too much to hold.
-            masks = [await _mask(runs, picture, grid, manifest.num_classes, result) for picture in pictures]
+            masks = [await self._mask(job, runs, picture, grid, result) for picture in pictures]
             clock.queued = runs.queued
         timing = clock.timing()
         self._metrics.clips.labels(manifest.name).inc()
         self._count_run(manifest.name, timing, runs.views)
+        job.memory.give_back(_bytes_seen(decoded))
         originals = decoded.arrays[1] if options.originals else None
         return Segmentation(masks, originals, result, timing, runs.batch_size)
 
@@ -285,7 +294,7 @@ class Pipeline:
         """
         job.caller.finish()
         clock = _Clock(job.began, job.received)
-        seen = await self._pictures(job.model, upload, options, clock)
+        seen = await self._pictures(job, upload, options, clock)
         _note_stages(clock.timing())
         return seen
 
@@ -305,11 +314,13 @@ class Pipeline:
         return RunResult(stacked, max(output.batch_size for output in outputs))
 
     async def _pictures(
-        self, model: ServedModel[SegmenterManifest], upload: int, options: SegmentOptions, clock: _Clock
+        self, job: Job[SegmenterManifest], upload: int, options: SegmentOptions, clock: _Clock
     ) -> tuple[Decoded[PictureResult], WindowGrid]:
-        manifest = model.manifest
+        manifest = job.model.manifest
         request = self._picture_request(manifest, options)
-        decoded = await self._decode(model, upload, request, PictureResult, clock, options.priority)
+        decoded = await self._decode(job.model, upload, request, PictureResult, clock, options.priority)
+        # How much it is, is known now; by then it is held already, by no more requests than there are decode workers.
+        job.memory.take(_bytes_seen(decoded) + _bytes_answered(decoded))
         count, height, width = decoded.result.shape[:3]
         grid = window_grid((height, width), manifest.preprocessing)
         if (windows := count * grid.count) > self._settings.max_windows:
@@ -318,6 +329,27 @@ class Pipeline:
                 f"the limit is {self._settings.max_windows}: ask for a smaller short_side"
             )
         return decoded, grid
+
+    async def _mask(
+        self,
+        job: Job[SegmenterManifest],
+        runs: _Runs,
+        picture: NDArray[np.uint8],
+        grid: WindowGrid,
+        decoded: PictureResult,
+    ) -> Mask:
+        """Return the mask of one picture at the upload's size."""
+        size = (decoded.media.height, decoded.media.width)
+        make, memory = self.rendering.run, job.memory
+        if grid.count == 1:
+            (logits,) = await runs.run(picture[None])
+            return await make(memory, mask_of_logits, logits, grid.size, decoded.content, size)
+        stitcher = Stitcher(grid, job.model.manifest.num_classes)
+        for number in range(len(grid.tops)):
+            row = await runs.run(grid.row(picture, number))
+            await make(memory, stitcher.add_row, number, row)
+        height, width = decoded.content
+        return await make(memory, enlarge, stitcher.mask()[:height, :width], size)
 
     async def _decode(
         self,
@@ -448,17 +480,15 @@ class _Runs:
         return [output.output for output in outputs]
 
 
-async def _mask(
-    runs: _Runs, picture: NDArray[np.uint8], grid: WindowGrid, classes: int, decoded: PictureResult
-) -> Mask:
-    """Return the mask of one picture at the upload's size."""
-    size = (decoded.media.height, decoded.media.width)
-    if grid.count == 1:
-        (logits,) = await runs.run(picture[None])
-        return await asyncio.to_thread(mask_of_logits, logits, grid.size, decoded.content, size)
-    stitcher = Stitcher(grid, classes)
-    for number in range(len(grid.tops)):
-        row = await runs.run(grid.row(picture, number))
-        await asyncio.to_thread(stitcher.add_row, number, row)
-    height, width = decoded.content
-    return await asyncio.to_thread(enlarge, stitcher.mask()[:height, :width], size)
+def _bytes_seen(decoded: Decoded[PictureResult]) -> int:
+    """Return what the pictures take as the network sees them, and a mask of that size."""
+    _, height, width, _ = decoded.result.shape
+    return decoded.arrays[0].nbytes + height * width
+
+
+def _bytes_answered(decoded: Decoded[PictureResult]) -> int:
+    """Return what is taken at the upload's size: the masks, and wanted pictures with one overlay of them."""
+    result = decoded.result
+    pixels = result.media.height * result.media.width
+    masks = len(result.frames) * pixels
+    return masks if result.original_shape is None else masks + decoded.arrays[1].nbytes + _OVERLAY_BYTES * pixels

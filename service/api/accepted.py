@@ -29,8 +29,8 @@ async def accepted(
         ServiceError: Anything that ServerState.accept, `receiving` or the block raises.
         ClientDisconnect: Nobody is left to answer.
     """
-    began = perf_counter()
+    began, state = perf_counter(), server_state(request)
     # Outermost, so that it counts what is refused at once as well.
     with model.batcher.statistics.request():
-        async with server_state(request).accept(model) as caller, receiving as received, while_connected(request):
-            yield Job(model, caller, began, perf_counter()), received
+        async with state.accept(model) as caller, receiving as received, while_connected(request):
+            yield Job(model, caller, state.lease_pictures(), began, perf_counter()), received

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -119,5 +118,5 @@ async def _show_frames(
         for view, times in zip(result.views, result.times, strict=True)
     ]
     # Drawing takes as long as the pixels are many.
-    sheet = await asyncio.to_thread(contact_sheet, title, rows, decoded.arrays[0])
+    sheet = await pipeline.rendering.run(job.memory, contact_sheet, title, rows, decoded.arrays[0])
     return Response(sheet, media_type="image/png")

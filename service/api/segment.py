@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from fractions import Fraction
+from math import prod
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from service.api.delivery import DeliveredResponse
 from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, accepted_upload
 from service.api.state import server_state
 from service.manifest import Artefact, SegmenterManifest
@@ -127,7 +128,10 @@ async def _segment(request: Request, name: str | None, version: str | None, quer
             return await _show_frames(pipeline, job, upload, options)
         result = await pipeline.segment(job, upload, options)
         # Drawing and packing take as long as the pixels are many.
-        return await asyncio.to_thread(_RENDERERS[query.output], result, job.model.artefact, query)
+        render = _RENDERERS[query.output]
+        answer = await pipeline.rendering.run(job.memory, render, result, job.model.artefact, query)
+        job.memory.keep(len(answer.body))
+        return answer
 
 
 async def _show_frames(
@@ -142,9 +146,13 @@ async def _show_frames(
         for frame, time in zip(result.frames, result.times, strict=True)
         for top in grid.tops
     ]
+    job.memory.take(len(decoded.arrays[0]) * grid.count * prod(grid.window) * 3)
     # Cutting and drawing take as long as the pixels are many.
-    sheet = await asyncio.to_thread(lambda: contact_sheet(title, rows, _windows(decoded.arrays[0], grid)))
-    return Response(sheet, media_type="image/png")
+    sheet = await pipeline.rendering.run(
+        job.memory, lambda: contact_sheet(title, rows, _windows(decoded.arrays[0], grid))
+    )
+    job.memory.keep(len(sheet))
+    return DeliveredResponse(sheet, media_type="image/png")
 
 
 def _windows(pictures: NDArray[np.uint8], grid: WindowGrid) -> NDArray[np.uint8]:
@@ -152,14 +160,14 @@ def _windows(pictures: NDArray[np.uint8], grid: WindowGrid) -> NDArray[np.uint8]
     return np.stack([grid.row(picture, number) for picture in pictures for number in range(len(grid.tops))])
 
 
-def _png(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Response:
+def _png(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> DeliveredResponse:
     if result.decoded.media.kind == "image":
-        return Response(to_png(result.masks[0], artefact.palette), media_type="image/png")
+        return DeliveredResponse(to_png(result.masks[0], artefact.palette), media_type="image/png")
     masks = zip(result.decoded.frames, result.masks, strict=True)
-    return Response(to_zip(masks, artefact.palette), media_type="application/zip")
+    return DeliveredResponse(to_zip(masks, artefact.palette), media_type="application/zip")
 
 
-def _overlay(result: Segmentation, artefact: Artefact, query: SegmentQuery) -> Response:
+def _overlay(result: Segmentation, artefact: Artefact, query: SegmentQuery) -> DeliveredResponse:
     assert result.originals is not None
     legend = draw_legend(result.masks, artefact.labels, artefact.palette)
     is_image = result.decoded.media.kind == "image"
@@ -169,13 +177,13 @@ def _overlay(result: Segmentation, artefact: Artefact, query: SegmentQuery) -> R
         for picture, mask in zip(result.originals, result.masks, strict=True)
     )
     if is_image:
-        return Response(to_jpeg(next(pictures)), media_type="image/jpeg")
+        return DeliveredResponse(to_jpeg(next(pictures)), media_type="image/jpeg")
     # No frame is shown twice, so the video's own rate is the fastest there can be.
     fps = min(query.fps, result.decoded.media.fps or query.fps)
-    return Response(to_mp4(pictures, size, Fraction(fps).limit_denominator(1001)), media_type="video/mp4")
+    return DeliveredResponse(to_mp4(pictures, size, Fraction(fps).limit_denominator(1001)), media_type="video/mp4")
 
 
-def _rle(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Response:
+def _rle(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> DeliveredResponse:
     manifest, decoded = artefact.manifest, result.decoded
     masks = [
         MaskBody(frame=frame, time_seconds=time, segments=_segment_bodies(mask, artefact))
@@ -189,7 +197,7 @@ def _rle(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Resp
         timing_seconds=TimingBody.of(result.timing),
         batch_size=result.batch_size,
     )
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return DeliveredResponse(answer.model_dump_json(), media_type="application/json")
 
 
 def _segment_bodies(mask: Any, artefact: Artefact) -> list[SegmentBody]:

@@ -14,9 +14,11 @@ from service.api.upload import UploadMemory
 from service.batching import Caller
 from service.errors import NotReadyError, OverloadedError
 from service.media.pool import DecodePool
+from service.memory import Lease, MemoryBudget
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.rate import retry_after
+from service.rendering import Rendering
 from service.repository.registry import Repository
 from service.repository.served import ServedModel
 from service.settings import Settings
@@ -36,13 +38,17 @@ class ServerState:
         json_turn: Held by whoever parses JSON that may be large.
     """
 
-    def __init__(self, settings: Settings, repository: Repository, pool: DecodePool, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, repository: Repository, pool: DecodePool, rendering: Rendering, metrics: Metrics
+    ) -> None:
         self.settings = settings
         self.repository = repository
         self.pool = pool
         self.metrics = metrics
-        self.pipeline = Pipeline(pool, metrics, settings)
+        self.rendering = rendering
+        self.pipeline = Pipeline(pool, rendering, metrics, settings)
         self.upload_memory = UploadMemory(settings.max_upload_memory_bytes)
+        self.picture_memory = MemoryBudget("pictures", settings.max_picture_memory_bytes)
         self.json_turn = asyncio.Lock()
         self.phase: Phase = "starting"
         self._deadlines: set[asyncio.Timeout] = set()
@@ -79,6 +85,14 @@ class ServerState:
                 f"it may wait {WAITING_SHARE:.0%}: try again later",
                 retry_after=retry_after(too_long),
             )
+
+    def lease_pictures(self) -> Lease:
+        """Return what the present request holds of the memory for pictures, until it is answered."""
+        lease, task = Lease(self.picture_memory), asyncio.current_task()
+        assert task is not None
+        # Each request runs in a task of its own, which ends when its answer has been written.
+        task.add_done_callback(lambda _: lease.drop())
+        return lease
 
     @property
     def draining(self) -> bool:

@@ -18,48 +18,22 @@ from service.context import stage
 from service.errors import (
     BadParameterError,
     PayloadTooLargeError,
-    QueueFullError,
     UnsupportedMediaError,
     UploadStalledError,
 )
 from service.media.formats import SNIFF_BYTES, sniff
-from service.rate import ServiceTime, retry_after
+from service.memory import MemoryBudget
 
 FILE_FIELD = b"file"
 # Bytes that the boundaries and headers of a form, and what is around them, may add to the file.
 FORM_ALLOWANCE = 65536
 
 
-class UploadMemory:
+class UploadMemory(MemoryBudget):
     """The bytes of uploads that may be held at the same time, over all requests."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._held = 0
-        self._time_held = ServiceTime()
-
-    def take(self, size: int) -> None:
-        """Account for `size` more bytes.
-
-        Raises:
-            QueueFullError: They would go over the limit.
-        """
-        if self._held + size > self._max_bytes:
-            raise QueueFullError(
-                f"the uploads being worked on fill the {self._max_bytes} bytes that they may; try again later",
-                retry_after=retry_after(self._seconds_until_free(size)),
-            )
-        self._held += size
-
-    def give_back(self, size: int, seconds: float) -> None:
-        """Account for `size` bytes of one upload that are gone after `seconds`."""
-        self._held -= size
-        self._time_held.observe(1, seconds)
-
-    def _seconds_until_free(self, size: int) -> float:
-        """Estimate when `size` bytes find room: everything that is held now is given back in about one holding time."""
-        missing = self._held + size - self._max_bytes
-        return self._time_held.of(min(1.0, missing / max(1, self._held)))
+        super().__init__("uploads", max_bytes)
 
 
 class HeldBytes:

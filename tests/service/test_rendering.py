@@ -1,0 +1,185 @@
+"""What segmentations hold and draw: bounded, refused when it is too much, and accounted for until it is really gone."""
+
+import asyncio
+import io
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+
+from service.api import segment
+from service.api.delivery import DeliveredResponse
+from service.app import create_app
+from service.errors import QueueFullError
+from service.memory import Lease, MemoryBudget
+from service.rendering import Rendering
+from service.settings import Settings
+from tests.segmenter import write_repository
+from tests.server import running
+
+LIMIT = 10_000_000
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FastAPI:
+    return create_app(_settings(tmp_path))
+
+
+@pytest.fixture
+def url(app: FastAPI, tmp_path: Path) -> Iterator[str]:
+    """A server with LIMIT bytes for pictures, and one thread to draw them in."""
+    with running(app, _settings(tmp_path)) as address:
+        app.state.server.pipeline.rendering = Rendering(1)
+        yield address
+
+
+def _settings(folder: Path) -> Settings:
+    repository = folder / "models"
+    if not repository.exists():
+        write_repository(folder)
+    return Settings(repository=repository, max_picture_memory_bytes=LIMIT, answer_idle_timeout=60)
+
+
+def held(app: FastAPI) -> int:
+    size: int = app.state.server.picture_memory.held
+    return size
+
+
+def picture(side: int = 300) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def post(url: str, content: bytes, **query: Any) -> httpx.Response:
+    return httpx.post(f"{url}/v1/segment", content=content, params=query, timeout=30)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    patience = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < patience
+        time.sleep(0.02)
+
+
+def test_pictures_that_find_no_room_are_shed(app: FastAPI, url: str) -> None:
+    assert post(url, picture()).status_code == 200
+    wait_for(lambda: held(app) == 0)
+    memory = app.state.server.picture_memory
+    memory.take(LIMIT - 100_000)
+    for query in ({}, {"output": "overlay"}, {"show": "frames"}):
+        answer = post(url, picture(), **query)
+        assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
+        assert f"pictures being worked on fill the {LIMIT} bytes" in answer.json()["detail"]
+        assert int(answer.headers["retry-after"]) >= 1
+    memory.give_back(LIMIT - 100_000, 1)
+    for query in ({}, {"output": "overlay"}, {"output": "rle"}, {"show": "frames"}):
+        assert post(url, picture(), **query).status_code == 200
+    wait_for(lambda: held(app) == 0)
+
+
+def test_pictures_that_could_never_be_held_are_refused_for_good(app: FastAPI, url: str) -> None:
+    # 128 x 128 x 3 bytes for the network and a mask of that, and at its own size 1 + 3 + 7 bytes a pixel.
+    side = int(((LIMIT - 128 * 128 * 4) / 11) ** 0.5)
+    assert post(url, picture(side), output="overlay").status_code == 200
+    problem = post(url, picture(side + 1), output="overlay").json()
+    assert (problem["status"], problem["code"]) == (422, "media_limit_exceeded")
+    assert f"take {128 * 128 * 4 + 11 * (side + 1) ** 2} bytes" in problem["detail"]
+    assert post(url, picture(side + 1), output="png").status_code == 200
+    wait_for(lambda: held(app) == 0)
+
+
+@pytest.fixture
+def drawing(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[int], Event]]:
+    """The drawings that have begun, and what ends them."""
+    begun: list[int] = []
+    may_end = Event()
+
+    def draw(*_: Any) -> DeliveredResponse:
+        begun.append(len(begun))
+        assert may_end.wait(20)
+        return DeliveredResponse(b"drawn")
+
+    monkeypatch.setitem(segment._RENDERERS, "png", draw)
+    yield begun, may_end
+    may_end.set()
+
+
+def test_drawing_for_clients_that_left_is_not_begun_and_counts_until_it_ends(
+    app: FastAPI, url: str, drawing: tuple[list[int], Event]
+) -> None:
+    begun, may_end = drawing
+
+    def leave() -> None:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/segment", content=picture(), timeout=2)
+
+    with ThreadPoolExecutor(4) as clients:
+        for _ in range(4):
+            clients.submit(leave)
+    wait_for(lambda: app.state.metrics.in_flight._value.get() == 0)
+    one = 300 * 300
+    # That of the one that is drawn; those that waited are gone.
+    assert held(app) == one
+    assert len(begun) == 1
+    may_end.set()
+    wait_for(lambda: held(app) == 0)
+    assert post(url, picture()).content == b"drawn"
+    assert len(begun) == 2
+
+
+def test_answer_counts_until_the_client_has_taken_it(app: FastAPI, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # More than the kernels keep.
+    size = 9_000_000
+    monkeypatch.setitem(segment._RENDERERS, "png", lambda *_: DeliveredResponse(bytes(size)))
+    content = picture(3000)
+    host, port = url.removeprefix("http://").split(":")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.connect((host, int(port)))
+        head = f"POST /v1/segment HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+        connection.sendall(head.encode() + content)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        time.sleep(0.5)
+        assert held(app) == size
+        assert post(url, picture(1200)).status_code == 429
+        taken = 12
+        while part := connection.recv(1 << 20):
+            taken += len(part)
+        assert taken > size
+    wait_for(lambda: held(app) == 0)
+    assert post(url, picture(10)).status_code == 200
+
+
+def test_lease_goes_with_its_last_user() -> None:
+    async def scenario() -> None:
+        budget = MemoryBudget("things", 10)
+        lease, rendering, may_end = Lease(budget), Rendering(1), Event()
+        lease.take(7)
+        with pytest.raises(QueueFullError, match="things being worked on fill the 10 bytes"):
+            Lease(budget).take(4)
+        first = asyncio.create_task(rendering.run(lease, may_end.wait, 20))
+        second = asyncio.create_task(rendering.run(lease, pytest.fail, "it was called off"))
+        await asyncio.sleep(0.1)
+        for task in (second, first):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        lease.drop()
+        assert budget.held == 7
+        may_end.set()
+        # The place is free once the thread has ended, and so is the memory.
+        assert await rendering.run(Lease(budget), sum, [1, 2]) == 3
+        assert budget.held == 0
+        rendering.close()
+
+    asyncio.run(scenario())
