@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any, Generic
 
@@ -90,6 +90,8 @@ class Job(Generic[ManifestT]):
         caller: The request as the model's batcher knows it.
         memory: What it holds of the memory for pictures.
         began, received: perf_counter() when it came in, and when all of its body was there.
+        turn: perf_counter() when the work on its present upload could begin: `received`, or when the upload before that
+            one was answered.
     """
 
     model: ServedModel[ManifestT]
@@ -97,6 +99,12 @@ class Job(Generic[ManifestT]):
     memory: Lease
     began: float
     received: float
+    turn: float
+
+    def next_upload(self) -> Job[ManifestT]:
+        """Return the request as it is now that the upload before is answered."""
+        self.caller.expect(1)
+        return replace(self, turn=perf_counter())
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,15 @@ class Timing:
     queue: float
     inference: float
     total: float
+
+    def then(self, following: Timing) -> Timing:
+        """Return where the time went up to the end of the `following` upload of the same request."""
+        return replace(
+            following,
+            decode=self.decode + following.decode,
+            queue=self.queue + following.queue,
+            inference=self.inference + following.inference,
+        )
 
 
 @dataclass(frozen=True)
@@ -161,8 +178,7 @@ class RunResult:
 class _Clock:
     """When the stages of a request ended, perf_counter(); `queued` is what its batches waited for, one by one."""
 
-    began: float
-    received: float
+    job: Job[Any]
     acquired: float = 0.0
     decoded: float = 0.0
     queued: float = 0.0
@@ -184,11 +200,11 @@ class _Clock:
         """Return the durations, the last stage ending now."""
         done = perf_counter()
         return Timing(
-            receive=self.received - self.began,
+            receive=self.job.received - self.job.began,
             decode=self.decoded - self.acquired,
-            queue=self.acquired - self.received + self.queued,
+            queue=self.acquired - self.job.turn + self.queued,
             inference=done - self.decoded - self.queued,
-            total=done - self.began,
+            total=done - self.job.began,
         )
 
 
@@ -230,7 +246,7 @@ class Pipeline:
         Raises:
             ServiceError: Anything that `service.errors` names.
         """
-        clock, model = _Clock(job.began, job.received), job.model
+        clock, model = _Clock(job), job.model
         manifest = model.manifest
         decoded = await self._decode(
             model, upload, self._view_request(manifest, options), DecodeResult, clock, options.priority
@@ -258,10 +274,10 @@ class Pipeline:
         Args and Raises as for `classify`.
         """
         job.caller.finish()
-        clock, model = _Clock(job.began, job.received), job.model
+        clock, model = _Clock(job), job.model
         request = self._view_request(model.manifest, options)
         decoded = await self._decode(model, upload, request, DecodeResult, clock, options.priority)
-        _note_stages(clock.timing())
+        note_stages(clock.timing())
         return decoded
 
     async def segment(self, job: Job[SegmenterManifest], upload: int, options: SegmentOptions) -> Segmentation:
@@ -269,7 +285,7 @@ class Pipeline:
 
         Args and Raises as for `classify`.
         """
-        clock, model = _Clock(job.began, job.received), job.model
+        clock, model = _Clock(job), job.model
         manifest = model.manifest
         decoded, grid = await self._pictures(job, upload, options, clock)
         result, pictures = decoded.result, decoded.arrays[0]
@@ -293,9 +309,9 @@ class Pipeline:
         The pictures are uint8 (N, H, W, 3). Args and Raises as for `classify`.
         """
         job.caller.finish()
-        clock = _Clock(job.began, job.received)
+        clock = _Clock(job)
         seen = await self._pictures(job, upload, options, clock)
-        _note_stages(clock.timing())
+        note_stages(clock.timing())
         return seen
 
     async def run(self, job: Job[Any], frames: NDArray[np.uint8], output: OutputName, priority: Priority) -> RunResult:
@@ -304,7 +320,7 @@ class Pipeline:
         Raises:
             ServiceError: As Batcher.submit.
         """
-        clock = _Clock(job.began, job.received, acquired=job.received, decoded=job.received)
+        clock = _Clock(job, acquired=job.received, decoded=job.received)
         with clock.running():
             outputs = await job.caller.submit(frames, output, priority)
             clock.queued = min(output.queued for output in outputs)
@@ -387,7 +403,7 @@ class Pipeline:
         """
         at_once = self._pool.has_idle
         worker = await self._pool.acquire(priority)
-        waited = perf_counter() - clock.began
+        waited = perf_counter() - clock.job.began
         needed = self._pool.expected_decode + model.batcher.expected_wait
         if at_once or waited + needed <= model.request_timeout:
             return worker
@@ -429,7 +445,7 @@ class Pipeline:
         )
 
     def _count_run(self, name: str, timing: Timing, views: int) -> None:
-        _note_stages(timing)
+        note_stages(timing)
         metrics = self._metrics
         metrics.request_seconds.labels(name).observe(timing.total)
         metrics.queue_seconds.labels(name).observe(timing.queue)
@@ -437,7 +453,7 @@ class Pipeline:
         metrics.views.labels(name).inc(views)
 
 
-def _note_stages(timing: Timing) -> None:
+def note_stages(timing: Timing) -> None:
     """Leave the stages to whoever writes the answer's head."""
     if request := current_request():
         request.stages = asdict(timing)

@@ -33,4 +33,5 @@ async def accepted(
     # Outermost, so that it counts what is refused at once as well.
     with model.batcher.statistics.request():
         async with state.accept(model) as caller, receiving as received, while_connected(request):
-            yield Job(model, caller, state.lease_pictures(), began, perf_counter()), received
+            there = perf_counter()
+            yield Job(model, caller, state.lease_pictures(), began, received=there, turn=there), received

@@ -19,6 +19,7 @@ import onnxruntime as ort
 import pytest
 import tritonclient.http as triton
 from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
 
 from demo.clips import encode_picture
 from demo.local_server import free_port
@@ -691,3 +692,25 @@ def test_batch_waits_for_the_views_of_a_request_and_not_in_vain(tmp_path: Path) 
             assert client.infer(SEGMENTOR, [clip_input(PICTURE, PICTURE)]).as_numpy("mask").shape[0] == 2
         for asked in ("classify", "classify?show=frames", "segment?fps=3", "segment?show=frames"):
             assert httpx.post(f"{server.url}/v1/{asked}", content=CLIP, timeout=60).status_code == 200
+
+
+def seconds_of(server: RunningServer, stage: str) -> float:
+    """Return what the metrics say that a stage of all requests took together."""
+    families = text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text)
+    name = f"clipserve_{stage}_duration_seconds"
+    samples = (sample for family in families if family.name == name for sample in family.samples)
+    return sum(sample.value for sample in samples if sample.name == f"{name}_sum")
+
+
+def test_stages_of_pictures_one_after_the_other_add_up(server: RunningServer) -> None:
+    stages = ("decode", "queue", "inference")
+    before = {stage: seconds_of(server, stage) for stage in stages}
+    body, length = triton.InferenceServerClient.generate_request_body([clip_input(*[PICTURE] * 4)])
+    answer = post(server, body, f"/v2/models/{SEGMENTOR}/infer", Inference_Header_Content_Length=str(length))
+    assert answer.status_code == 200
+    told = dict(entry.split(";dur=") for entry in answer.headers["server-timing"].split(", "))
+    timing = {stage: float(milliseconds) / 1000 for stage, milliseconds in told.items()}
+    for stage in stages:
+        # What the header gives is rounded.
+        assert timing[stage] == pytest.approx(seconds_of(server, stage) - before[stage], abs=0.002)
+    assert timing["receive"] + sum(timing[stage] for stage in stages) <= timing["total"] + 0.002

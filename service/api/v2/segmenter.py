@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from service.errors import BadParameterError, ServiceError
 from service.manifest import SegmenterManifest
 from service.offloading import off_loop
 from service.outputs.masks import Mask
-from service.pipeline import Job, Pipeline, SegmentOptions
+from service.pipeline import Job, Pipeline, SegmentOptions, Timing, note_stages
 
 _MIN_SIDE, _SIDE_MULTIPLE = 64, 32
 
@@ -60,13 +61,12 @@ class SegmenterContract(Contract[SegmenterManifest]):
             **parameters.model_dump(include={"fps", "short_side", "start", "end"}), priority=parameters.place
         )
         masks: list[Mask] = []
+        timings: list[Timing] = []
         batch_size = 0
         # One after the other, so that the request holds the pictures of no more than one upload.
         for number, clip in enumerate(clips):
-            if number:
-                job.caller.expect(1)
             try:
-                result = await pipeline.segment(job, clip, options)
+                result = await pipeline.segment(job.next_upload() if number else job, clip, options)
                 found, batch_size = result.masks, max(batch_size, result.batch_size)
                 if len(clips) > 1 and len(found) > 1:
                     raise BadParameterError(f"it is a video with {len(found)} masks: send it in a request of its own")
@@ -74,6 +74,8 @@ class SegmenterContract(Contract[SegmenterManifest]):
             except ServiceError as error:
                 raise of_element(error, number, len(clips)) from error
             masks += found
+            timings.append(result.timing)
+        note_stages(reduce(Timing.then, timings))
         mask = await off_loop(sum(mask.nbytes for mask in masks), np.stack, masks)
         return Answered({"mask": mask}, batch_size)
 
