@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
@@ -24,7 +25,7 @@ from export.graph import export_onnx, input_shape, served_network
 from export.quantization import quantise_everything
 from export.rewrites import rewritten
 from models import Network, create_model
-from service.manifest import PrecisionName, sha256_of
+from service.manifest import PrecisionName
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clipserve" / "bench"
 CALIBRATION_CLIPS = 4
@@ -60,9 +61,8 @@ def model_files(
 ) -> dict[PrecisionName, Path]:
     """Return the files of a network by precision, of fp32, bf16 and int8, from the cache where they are there.
 
-    The fp32 and bf16 files are kept by the source code that made them, the int8 file by the hash of its source. In
-    int8 every convolution and matrix product is quantised: random weights say nothing of which of them accuracy would
-    spare.
+    Files are kept by the source code and the packages that made them. In int8 every convolution and matrix product is
+    quantised: random weights say nothing of which of them accuracy would spare.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
     stem = CACHE / f"{subject.name}-{subject.view_shape[-2]}-{_hash_of_exporter()}"
@@ -70,17 +70,13 @@ def model_files(
     def made(kind: str, make: Callable[[Path], None]) -> Path:
         return _make_once(Path(f"{stem}.{kind}.onnx"), make, report)
 
-    def int8() -> Path:
-        file = CACHE / f"{subject.name}-{sha256_of(plain())[:16]}.int8.onnx"
-        return _make_once(file, lambda file: quantise_everything(plain(), file, _calibration_views(subject)), report)
-
     def plain() -> Path:
         return made("plain", partial(_export, subject, torch.float32))
 
     makers: dict[PrecisionName, Callable[[], Path]] = {
         "fp32": lambda: made("fp32", lambda file: onnx.save(rewritten(onnx.load(plain()), "onnxruntime"), file)),
         "bf16": lambda: made("bf16", partial(_export, subject, torch.bfloat16)),
-        "int8": int8,
+        "int8": lambda: made("int8", lambda file: quantise_everything(plain(), file, _calibration_views(subject))),
     }
     return {precision: makers[precision]() for precision in precisions}
 
@@ -110,9 +106,12 @@ def _calibration_views(subject: Subject) -> list[NDArray[np.uint8]]:
 
 
 def _hash_of_exporter() -> str:
-    """Return a hash of everything that a model file is made by."""
-    digest = hashlib.sha256(" ".join(map(version, ("torch", "onnx", "onnxscript"))).encode())
+    """Return a hash of all that a model file is made by, but for the clips of int8: they do not change its speed."""
+    versions = [*map(version, ("torch", "onnx", "onnx-ir", "onnxscript")), ort.__version__]
+    digest = hashlib.sha256(" ".join(versions).encode())
+    files = [Path(__file__)]
     for package in (models, export):
-        for file in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
-            digest.update(file.read_bytes())
+        files += sorted(Path(str(package.__file__)).parent.rglob("*.py"))
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,0 +1,31 @@
+"""The cache of model files that are measured."""
+
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+
+from bench import artefacts
+from bench.artefacts import Subject, model_files
+
+
+def test_files_are_kept_until_what_makes_them_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*arguments: object) -> None:
+        next(argument for argument in arguments[1:] if isinstance(argument, Path)).write_text("")
+
+    monkeypatch.setattr(artefacts, "CACHE", tmp_path)
+    monkeypatch.setattr(artefacts, "_calibration_views", lambda _: [])
+    for maker in ("_export", "quantise_everything"):
+        monkeypatch.setattr(artefacts, maker, write)
+    made: list[str] = []
+
+    def files() -> set[Path]:
+        return set(model_files(Subject("smlpnet_tiny_shapes"), ["int8", "bf16"], made.append).values())
+
+    first = files()
+    assert len(made) == 3  # and the one that int8 is made of
+    assert files() == first
+    assert len(made) == 3
+    monkeypatch.setattr(ort, "__version__", "0.0")
+    assert not files() & first
+    assert len(made) == 6
