@@ -22,6 +22,7 @@ from typing import Any
 
 import av
 import numpy as np
+import onnx
 import torch
 from av.codec.hwaccel import HWAccel
 from numpy.typing import NDArray
@@ -98,9 +99,9 @@ def gpu_runtime(
     runtime: str, file: Path, precision: PrecisionName, batch_sizes: tuple[int, ...], cache: Path
 ) -> Runtime:
     """Return a runtime of the service on the GPU."""
-    import onnxruntime as ort
-
-    view = tuple(ort.InferenceSession(file, providers=["CPUExecutionProvider"]).get_inputs()[0].shape[1:])
+    # Of the file itself: not every runtime that could be asked takes bf16.
+    frames = onnx.load(file, load_external_data=False).graph.input[0]
+    view = tuple(axis.dim_value for axis in frames.type.tensor_type.shape.dim[1:])
     options = GpuOptions(batch_sizes, (view, view, view), 0, cache)
     return ALL_KINDS[runtime].open(file, precision, 1, options)
 

@@ -1,19 +1,23 @@
-"""What bench.gpu compiles and exports, on the CPU."""
+"""What bench.gpu compiles, exports and loads, on the CPU."""
 
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import onnx
 import pytest
 import torch
 
-from bench.gpu import DTYPES, compiled, files_of
+from bench.gpu import DTYPES, compiled, files_of, gpu_runtime
 from export.graph import input_shape, served_network
 from models import create_model
+from service.manifest import PrecisionName
+from service.runtimes.kinds import ALL_KINDS
+from service.runtimes.options import GpuOptions
 
 
-def test_every_network_is_compiled_and_each_as_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_is_compiled_as_one_graph_in_every_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     graphs: list[Any] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
@@ -23,16 +27,19 @@ def test_every_network_is_compiled_and_each_as_one_graph(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     name = "morphmlp_tiny_shapes"
     views = torch.zeros((2, *input_shape(name)), dtype=torch.uint8)
-    # torch compiles one function for eight networks, and then no more.
-    for dtype in [*DTYPES.values()] * 3:
+    for dtype in DTYPES.values():
         served = served_network(create_model(name), dtype)
         with torch.inference_mode():
             assert torch.equal(compiled(served, views)(views), served(views))
-    assert len(graphs) == 9
+    assert len(graphs) == len(DTYPES)
 
 
-def test_files_have_the_graphs_that_are_exported(tmp_path: Path) -> None:
-    files = files_of("uniformer_tiny_shapes", ("fp32", "bf16"), tmp_path)
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[PrecisionName, Path]:
+    return files_of("uniformer_tiny_shapes", ("fp32", "bf16"), tmp_path_factory.mktemp("files"))
+
+
+def test_files_have_the_graphs_that_are_exported(files: dict[PrecisionName, Path]) -> None:
     # ONNX Runtime, which refuses bf16, alone wants depthwise convolutions over time as ones over space.
     assert 5 in depthwise_ranks(files["bf16"])
     assert 5 not in depthwise_ranks(files["fp32"])
@@ -44,3 +51,14 @@ def depthwise_ranks(file: Path) -> set[int]:
     ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     grouped = [node for node in graph.node if any(field.name == "group" and field.i > 1 for field in node.attribute)]
     return {ranks[node.input[1]] for node in grouped}
+
+
+def test_runtimes_on_the_gpu_get_files_of_every_precision(
+    files: dict[PrecisionName, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Mock()
+    monkeypatch.setitem(ALL_KINDS, "tensorrt", opened)
+    for precision, file in files.items():
+        gpu_runtime("tensorrt", file, precision, (1, 2), tmp_path)
+        options = GpuOptions((1, 2), ((8, 96, 96, 3),) * 3, 0, tmp_path)
+        opened.open.assert_called_with(file, precision, 1, options)
