@@ -9,9 +9,12 @@ any case and OpenVINO only then.
 from __future__ import annotations
 
 import argparse
+import sys
+from itertools import product
 from pathlib import Path
 from time import process_time
 
+from service.errors import RuntimeLoadError
 from service.machine import plan_threads
 from service.manifest import PrecisionName, SegmenterManifest, read_artefact
 from service.repository.served import example_batch
@@ -44,22 +47,28 @@ def measure(contestants: dict[Contestant, Runtime], batches: list[int], rounds: 
             )
 
 
+def load(folder: Path) -> dict[Contestant, Runtime]:
+    """Return every contestant that the artefact and the machine allow, and tell what does not load."""
+    artefact, threads = read_artefact(folder), plan_threads(0, 0).runtime_threads
+    loaded: dict[Contestant, Runtime] = {}
+    for kind, precision in product(KINDS.values(), artefact.manifest.precisions):
+        if kind.version is None or precision not in kind.precisions:
+            continue
+        try:
+            loaded[kind.name, precision] = kind.open(artefact.model_file(precision), precision, threads)
+        except RuntimeLoadError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return loaded
+
+
 def main() -> None:
-    """Load every contestant that the artefact and the machine allow, and measure."""
+    """Measure one artefact."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="artefact folder, <repository>/<name>/<version>")
     parser.add_argument("--batch", type=int, action="append", help="batch size, more than one by repeating (1)")
     parser.add_argument("--rounds", type=int, default=20, help="turns of each contestant (%(default)s)")
     arguments = parser.parse_args()
-    artefact, threads = read_artefact(arguments.folder), plan_threads(0, 0).runtime_threads
-    contestants: dict[Contestant, Runtime] = {
-        (kind.name, precision): kind.open(artefact.model_file(precision), precision, threads)
-        for kind in KINDS.values()
-        if kind.version is not None
-        for precision in artefact.manifest.precisions
-        if precision in kind.precisions
-    }
-    measure(contestants, arguments.batch or [1], arguments.rounds, arguments.folder)
+    measure(load(arguments.folder), arguments.batch or [1], arguments.rounds, arguments.folder)
 
 
 if __name__ == "__main__":
