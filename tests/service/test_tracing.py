@@ -276,7 +276,7 @@ def test_missing_extra_stops_the_start_with_the_cure(verb: str) -> None:
     blocked = "import sys; sys.modules['opentelemetry.exporter'] = None; from service.cli import main"
     done = run(f"{blocked}; sys.exit(main(['{verb}']))")
     assert done.returncode == (2 if verb == "serve" else 1)
-    assert "environment: tracing='true'" in done.stdout + done.stderr
+    assert "CLIPSERVE_TRACING: tracing='true'" in done.stdout + done.stderr
     assert "pip install 'clipserve[otel]'" in done.stdout + done.stderr
 
 
