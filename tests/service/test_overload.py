@@ -73,9 +73,11 @@ def test_what_cannot_be_done_in_time_is_refused_before_it_is_sent(tmp_path: Path
             answers = [answer for received in executor.map(client, range(40)) for answer in received]
         shed = [answer for answer in answers if answer.status_code == 429]
         assert shed
+        # Before they are sent, or, where more was waiting than was expected, when their turn comes too late.
+        words = ("of the 2 s that a request gets it may wait 75%", "of waiting the request would not be done")
         for answer in shed:
             assert_shed(answer, "overloaded")
-            assert "of the 2 s that a request gets it may wait 75%" in answer.json()["detail"]
+            assert any(said in answer.json()["detail"] for said in words)
         assert {answer.status_code for answer in answers} <= {200, 429, 504}
         # Nothing is left of those who ran out of time.
         while metric(server, "clipserve_queue_depth") or metric(server, "clipserve_requests_in_flight"):
@@ -101,7 +103,8 @@ def test_what_waited_too_long_to_be_done_in_time_is_refused_before_it_is_decoded
         until = time.monotonic() + 120
         while not late and time.monotonic() < until:
             answers = post_at_once(server, 1) + post_at_once(server, 3)
-            assert {answer.status_code for answer in answers} <= {200, 429}
+            # Where the machine turns slower meanwhile, some run out of their time all the same.
+            assert {answer.status_code for answer in answers} <= {200, 429, 504}
             late = [answer for answer in answers if "of waiting the request would not be done" in answer.text]
     assert late
     assert_shed(late[0], "overloaded")
