@@ -17,7 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Generic, TypeVar
@@ -30,6 +31,7 @@ from service.errors import (
     BadParameterError,
     InternalError,
     MediaLimitError,
+    QueueFullError,
     ServiceError,
     UndecodableMediaError,
     UnsupportedMediaError,
@@ -141,16 +143,15 @@ class WorkerProcess:
 
         Raises:
             ServiceError: The worker's verdict, or that the worker was lost.
+            QueueFullError: The server has no file descriptors or memory left; the worker is as it was.
         """
-        arrays = [_memory_file(size) for size in request.array_bytes]
-        try:
+        with ExitStack() as files:
+            with _shedding():
+                arrays = [_memory_file(size, files) for size in request.array_bytes]
             message = await self._ask(upload, request, arrays, cpu_seconds)
             if not message:
                 raise await asyncio.to_thread(self._cause_of_death, cpu_seconds)
             return _read_reply(message, arrays, request, result_type)
-        finally:
-            for descriptor in arrays:
-                os.close(descriptor)
 
     async def _ask(self, upload: int, request: AnyRequest, arrays: list[int], cpu_seconds: int) -> bytes:
         # The number of a process that has ended may be another's by now.
@@ -158,7 +159,8 @@ class WorkerProcess:
             return b""
         self._limit_processor_time(cpu_seconds)
         try:
-            socket.send_fds(self.connection, [request.model_dump_json().encode()], [upload, *arrays])
+            with _shedding():
+                socket.send_fds(self.connection, [request.model_dump_json().encode()], [upload, *arrays])
         except ConnectionError:
             return b""
         return await self.receive()
@@ -227,9 +229,28 @@ def _environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def _memory_file(size: int) -> int:
-    """Return the descriptor of a memory file that keeps its size; it takes up memory only where it is written to."""
+@contextmanager
+def _shedding() -> Iterator[None]:
+    """Refuse the request where the kernel refuses the server what the block asks for; a lost connection is let pass."""
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except OSError as error:
+        logger.error("an upload was not decoded: %s", error)
+        raise QueueFullError(
+            f"the server has nothing left to decode one more upload with ({error.strerror}); try again later",
+            retry_after=1,
+        ) from error
+
+
+def _memory_file(size: int, files: ExitStack) -> int:
+    """Return the descriptor of a memory file that keeps its size, and that `files` closes.
+
+    It takes up memory only where it is written to.
+    """
     descriptor = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    files.callback(os.close, descriptor)
     os.ftruncate(descriptor, size)
     # A file that could shrink would let the worker crash the server by a bus error, one that could grow eat memory.
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
@@ -249,7 +270,8 @@ def _read_reply(message: bytes, arrays: list[int], request: AnyRequest, result_t
     if not isinstance(answer, result_type):
         raise InternalError(f"a decode worker sent {answer!r:.200} in place of a {result_type.__name__}")
     check_answer(answer, request)
-    return Decoded(answer, tuple(map(_mapped, arrays, answer.shapes)))
+    with _shedding():
+        return Decoded(answer, tuple(map(_mapped, arrays, answer.shapes)))
 
 
 def _mapped(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:

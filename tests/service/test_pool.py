@@ -1,7 +1,9 @@
 """Decode workers as real processes: crashes, kills, overruns and what is left of the pool afterwards."""
 
 import asyncio
+import itertools
 import os
+import resource
 import signal
 import socket
 import time
@@ -232,6 +234,37 @@ def test_server_stays_ready_while_a_worker_is_replaced_that_a_client_has_left(tm
         assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60).status_code == 200
     assert statuses == {200}
     assert "ERROR" not in server.log.read_text()
+
+
+def limit_free_descriptors(pid: int, count: int) -> None:
+    """Have a process find so many more file descriptors; the kernel takes the lowest number that is free."""
+    opened = {int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    free = (number for number in itertools.count() if number not in opened)
+    last = next(itertools.islice(free, count - 1, None))
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (last + 1, hard))
+
+
+# The upload takes the first, its pixels the second on their way to the worker, and a third where they are mapped.
+@pytest.mark.parametrize("free", [1, 2, 3])
+def test_server_without_file_descriptors_sheds_uploads_and_keeps_its_workers(tmp_path: Path, free: int) -> None:
+    with serving(tmp_path, decode_workers=1) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        # The connection is kept, and whatever else opens once is open.
+        assert client.post("/v1/classify", content=CLIP).status_code == 200
+        workers, pid = server.worker_pids(), server.process.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        limit_free_descriptors(pid, free)
+        for _ in range(3):
+            answer = client.post("/v1/classify", content=CLIP)
+            if free == 3:
+                assert answer.status_code == 200
+            else:
+                assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
+                assert "Too many open files" in answer.json()["detail"]
+                assert answer.headers["retry-after"] == "1"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert client.post("/v1/classify", content=CLIP).status_code == 200
+        assert server.worker_pids() == workers
 
 
 def test_pool_is_not_alive_as_long_as_workers_do_not_start() -> None:
