@@ -214,11 +214,9 @@ class DecodePool:
                 self._replace(worker)
 
     def _replace(self, worker: WorkerProcess) -> None:
-        self._all.discard(worker)
-        if self._closing:
-            worker.kill()
-            return
-        self._spawn(self._kill_and_add(worker))
+        # Closing kills all that are left.
+        if not self._closing:
+            self._spawn(self._kill_and_add(worker))
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
@@ -228,6 +226,7 @@ class DecodePool:
 
     async def _kill_and_add(self, worker: WorkerProcess) -> None:
         await asyncio.to_thread(worker.kill)
+        self._all.discard(worker)
         while True:
             try:
                 return await self._add_worker()

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import get_args
@@ -324,11 +325,29 @@ def test_closing_stops_workers_that_are_busy() -> None:
             os.kill(pid, 0)
 
 
+def children() -> set[int]:
+    return {int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
+
+
+def test_closing_leaves_no_worker_that_was_to_be_killed() -> None:
+    async def scenario() -> set[int]:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        async with pool(seconds=0.05) as running:
+            # The thread that would kill the worker is busy until the pool is closed.
+            busy = loop.run_in_executor(None, time.sleep, 2)
+            with pytest.raises(MediaLimitError):
+                await decode_in(running, LONG_CLIP, WHOLE)
+        left = children()
+        await busy
+        return left
+
+    before = children()
+    assert asyncio.run(scenario()) == before
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.002, 0.2])
 def test_closing_leaves_no_worker_that_is_on_its_way(seconds: float) -> None:
-    def children() -> set[int]:
-        return {int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
-
     async def scenario() -> set[int]:
         async with pool() as running:
             worker = await running.acquire()
