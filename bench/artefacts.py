@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-import export
-import models
 from demo.labelled import write_clips
 from export.clips import read_clips
 from export.graph import export_onnx, input_shape, served_network
 from export.quantization import quantise_everything
 from export.rewrites import rewritten
+from export.sources import tool_versions
 from models import Network, create_model
 from service.manifest import PrecisionName
 
@@ -107,11 +105,5 @@ def _calibration_views(subject: Subject) -> list[NDArray[np.uint8]]:
 
 def _hash_of_exporter() -> str:
     """Return a hash of all that a model file is made by, but for the clips of int8: they do not change its speed."""
-    versions = [*map(version, ("torch", "onnx", "onnx-ir", "onnxscript")), ort.__version__]
-    digest = hashlib.sha256(" ".join(versions).encode())
-    files = [Path(__file__)]
-    for package in (models, export):
-        files += sorted(Path(str(package.__file__)).parent.rglob("*.py"))
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    tools = json.dumps(tool_versions(), sort_keys=True).encode()
+    return hashlib.sha256(tools + Path(__file__).read_bytes()).hexdigest()[:16]
