@@ -17,8 +17,8 @@ from PIL import Image
 from tests.classifier import CLASSES, SIDE, write_classifier, write_manifest
 from tests.server import RunningServer, serving
 
-# At two microseconds a trip, by brightness: nothing, four seconds, and five years.
-TRIPS = {200: 0, 206: 6**8, 255: 55**8}
+# At one microsecond a trip, by brightness: nothing, six seconds, and two and a half years.
+TRIPS = {200: 0, 207: 7**8, 255: 55**8}
 
 
 def picture(brightness: int) -> bytes:
