@@ -42,6 +42,8 @@ from service.media.types import (
 )
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+# How far decoding stands back where it shares cores with the server, whose event loop every connection waits for.
+NICENESS = 5
 MAX_TRACE_CHARACTERS = 4000
 
 
@@ -72,6 +74,7 @@ def _prepare() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     cv2.setNumThreads(1)
+    os.nice(NICENESS)
 
 
 def _confine(memory_bytes: int) -> WorkerReady:

@@ -208,6 +208,14 @@ def test_workers_of_a_server_are_confined(tmp_path: Path) -> None:
         assert "decode sandbox: resource limits, system calls filtered" in server.log.read_text()
 
 
+def test_workers_of_a_server_leave_it_the_cores_that_it_wants(tmp_path: Path) -> None:
+    with serving(tmp_path, decode_workers=1) as server:
+        (worker,) = server.worker_pids()
+        own, of_worker = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (server.process.pid, worker))
+        # A larger number, of up to 19, stands back (nice(2)).
+        assert of_worker == min(19, own + 5)
+
+
 # As a container engine does whose profile does not let processes filter system calls: seccomp(2) fails with EPERM.
 WITHOUT_SECCOMP = """
 import ctypes, platform, struct, sys
