@@ -96,7 +96,7 @@ def abandoned(clip: bytes) -> None:
         waits: list[float] = []
         for _ in range(5):
             with ThreadPoolExecutor(5) as threads:
-                for giving_up in [threads.submit(_give_up, server, clip) for _ in range(5)]:
+                for giving_up in [threads.submit(_give_up, server, clip, alone / 2) for _ in range(5)]:
                     giving_up.result()
             waits.append(_seconds(patient.post) - alone)
             time.sleep(1)
@@ -191,9 +191,9 @@ def _post(server: LocalServer, query: str, clip: bytes, timeout: float) -> httpx
     return httpx.post(f"{server.url}/v1/classify{query}", content=clip, timeout=timeout, trust_env=False)
 
 
-def _give_up(server: LocalServer, clip: bytes) -> None:
+def _give_up(server: LocalServer, clip: bytes, seconds: float) -> None:
     try:
-        _post(server, MANY_VIEWS, clip, 0.2)
+        _post(server, MANY_VIEWS, clip, seconds)
     except httpx.TimeoutException:
         return
     raise SystemExit("an answer came before the client gave up")
