@@ -1,11 +1,11 @@
 """Measure networks of the papers' sizes on every runtime and precision (`python -m bench.networks [NAME ...]`).
 
 The contestants and a matrix product of each type take turns on the same cores, and the least time of each counts. Speed
-is given in GFLOP/s, by the operations that models/figures.py counts, and as a share of what the matrix product of the
-same type reaches in the same turns. *Layers* are convolutions and matrix products, by the type that the runtime says it
-computes them in. Segmentation networks are asked for their masks, which torch and ONNX Runtime compute in any case and
-OpenVINO only then. Weights are random and inputs noise: neither changes the time. bf16 is left out where the CPU has no
-instructions for it: OpenVINO would compute in float32. Prints a table in Markdown.
+is given in GFLOP/s, by the operations that models/figures.py counts, and as a share of what the fastest matrix product
+of the same type reaches in the same turns (bench/peak.py). *Layers* are convolutions and matrix products, by the type
+that the runtime says it computes them in. Segmentation networks are asked for their masks, which torch and ONNX Runtime
+compute in any case and OpenVINO only then. Weights are random and inputs noise: neither changes the time. bf16 is left
+out where the CPU has no instructions for it: OpenVINO would compute in float32. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ SUBJECTS = (
     Subject("uniformer_s_fpn_ade20k"),
 )
 
+# Runtime and precision.
 Key = tuple[str, peak.Type]
-PRODUCT = "matrix product"
+# "network" or "product", who computes it, and in which type.
+Run = tuple[str, str, peak.Type]
 
 
 def runtimes() -> list[Key]:
@@ -94,7 +96,7 @@ def _run_torch(served: ServedNetwork, frames: NDArray[np.uint8]) -> object:
     return served(torch.from_numpy(frames))
 
 
-def least_seconds(runs: dict[Key, Callable[[], object]], rounds: int) -> dict[Key, float]:
+def least_seconds(runs: dict[Run, Callable[[], object]], rounds: int) -> dict[Run, float]:
     """Let the functions take turns, once more than `rounds`, and return the least time of each."""
     least = dict.fromkeys(runs, float("inf"))
     for _ in range(rounds + 1):
@@ -109,12 +111,14 @@ def measure(subject: Subject, rounds: int, threads: int) -> None:
     """Print a line for each contestant."""
     ready = contestants(subject, threads)
     types = {precision for _, precision in ready}
-    products: dict[Key, Callable[[], object]] = {(PRODUCT, kind): run for kind, run in peak.products(types).items()}
-    seconds = least_seconds(products | {key: contestant.run for key, contestant in ready.items()}, rounds)
+    runs: dict[Run, Callable[[], object]] = {("network", *key): contestant.run for key, contestant in ready.items()}
+    runs |= {("product", *key): run for key, run in peak.products(types, threads).items()}
+    seconds = least_seconds(runs, rounds)
     gflop = 2 * count_gmacs(subject.network().to("meta"), (3, *subject.view_shape[:-1]))
     for (runtime, precision), contestant in ready.items():
-        spent = seconds[runtime, precision]
-        speed, most = gflop / spent, peak.GFLOP / seconds[PRODUCT, precision]
+        spent = seconds["network", runtime, precision]
+        products = [least for (what, _, kind), least in seconds.items() if (what, kind) == ("product", precision)]
+        speed, most = gflop / spent, peak.GFLOP / min(products)
         print(
             f"| {subject.name} | {gflop:.1f} | {runtime} | {precision} | {contestant.layers} | {1000 * spent:.1f} "
             f"| {speed:.0f} | {most:.0f} | {speed / most:.2f} |",
