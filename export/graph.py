@@ -21,6 +21,8 @@ from models.weights import Preprocessing, WholePicture
 logger = logging.getLogger(__name__)
 
 OPSET = 20
+# The first operator set in which convolutions take bfloat16.
+BFLOAT16_OPSET = 22
 INPUT_NAME, LOGITS_NAME, MASK_NAME = "frames", "logits", "mask"
 # Height and width of the example that a graph of any size is traced with. Small maps, those of one window or one cell
 # a side, would make the exporter take such a count for a constant.
@@ -164,7 +166,7 @@ def _trace(served: ServedNetwork, example: Tensor, axes: dict[int, Dim], file: P
                 (example,),
                 file,
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=BFLOAT16_OPSET if served.dtype == torch.bfloat16 else OPSET,
                 input_names=[INPUT_NAME],
                 output_names=list(served.output_names),
                 dynamic_shapes=(axes,),

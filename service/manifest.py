@@ -223,6 +223,7 @@ class _Manifest(_Part):
             None: there were none.
         parity: What torch says of the parity view in float32, a number a class (service/parity.py), which the server
             compares with what it gets when it loads the model; None: it loads the model without.
+        opset: ONNX's operator set in the model files; those in bf16 have 22, in which convolutions came to take it.
     """
 
     schema_version: Literal[1]

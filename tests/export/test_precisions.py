@@ -115,6 +115,11 @@ def test_manifest_says_what_each_file_was_measured_at(artefact: Artefact, precis
     assert entry.calibration_clips == (CLIPS // 2 if precision == "int8" else 0)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_file_is_valid_by_the_types_that_its_operators_take(artefact: Artefact, precision: PrecisionName) -> None:
+    onnx.checker.check_model(onnx.load(artefact.model_file(precision)), full_check=True)
+
+
 @pytest.mark.parametrize(
     ("runtime", "precision", "least", "most"),
     [
