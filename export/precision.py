@@ -15,8 +15,9 @@ from export.errors import ExportError
 
 # Functions that sum squares or exponentials, by torch's names.
 SENSITIVE = ("layer_norm", "softmax", "log_softmax", "logsumexp")
-# Functions of which TensorRT-RTX 1.7.1 builds no engine in bfloat16.
-NOT_IN_BFLOAT16 = ("conv_transpose2d",)
+# Functions that cannot be in bfloat16: TensorRT-RTX 1.7.1 builds no engine of transposed convolutions, and ONNX's TopK
+# takes it from operator set 24 on, which is newer than that of our files.
+NOT_IN_BFLOAT16 = ("conv_transpose2d", "topk")
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -56,9 +57,12 @@ class _SensitiveInFloat32(TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__name__", None) not in self._functions:
             return func(*args, **kwargs)
-        args = tuple(map(_to_float32, args))
-        return func(*args, **{key: _to_float32(value) for key, value in kwargs.items()}).to(self._dtype)
+        args = _cast(args, torch.float32)
+        return _cast(func(*args, **{key: _cast(value, torch.float32) for key, value in kwargs.items()}), self._dtype)
 
 
-def _to_float32(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """Return `value`, or each of a tuple's, as type `dtype` if it is a tensor of floating point."""
+    if isinstance(value, tuple):
+        return tuple(_cast(part, dtype) for part in value)
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

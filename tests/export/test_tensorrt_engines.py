@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+import onnx
 import pytest
 import tensorrt_rtx
 import torch
@@ -65,6 +66,7 @@ def build_all(network: Network, view: tuple[int, ...], folder: Path) -> None:
     shapes = profiles(served_network(network), view)
     built = []
     for precision, file in write_files(network, view, folder):
+        onnx.checker.check_model(onnx.load(file), full_check=True)
         plan = build(tensorrt_rtx, BuildRequest(file, precision, shapes, is_for_here=False))
         # An engine holds the weights at least, in one byte each where they are quantised.
         assert len(plan) > sum(weight.numel() for weight in network.parameters())
