@@ -33,6 +33,7 @@ class RequestContext:
     Attributes:
         id: Given by the client, or made up; answers and log lines repeat it.
         key: Name of the key that it came with.
+        model: Name and version of the model that it is for, "name/version", once that is known.
         trace_id: Of the trace that it belongs to, 32 hexadecimal digits.
         stages: Seconds by stage, filled in when the work is done.
         history: What has been done so far, or was given up.
@@ -41,6 +42,7 @@ class RequestContext:
 
     id: str = field(default_factory=lambda: uuid4().hex)
     key: str | None = None
+    model: str | None = None
     trace_id: str | None = None
     stages: dict[str, float] = field(default_factory=dict)
     history: list[Stage] = field(default_factory=list)
@@ -49,7 +51,7 @@ class RequestContext:
     @property
     def log_fields(self) -> dict[str, str]:
         """What every line of the log about it says."""
-        fields = {"request_id": self.id, "key": self.key, "trace_id": self.trace_id}
+        fields = {"request_id": self.id, "key": self.key, "model": self.model, "trace_id": self.trace_id}
         return {name: value for name, value in fields.items() if value is not None}
 
 

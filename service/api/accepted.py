@@ -11,6 +11,7 @@ from fastapi import Request
 
 from service.api.disconnect import while_connected
 from service.api.state import server_state
+from service.context import current_request
 from service.pipeline import Job
 from service.repository.served import ManifestT, ServedModel
 
@@ -30,6 +31,8 @@ async def accepted(
         ClientDisconnect: Nobody is left to answer.
     """
     began, state = perf_counter(), server_state(request)
+    if context := current_request():
+        context.model = f"{model.manifest.name}/{model.manifest.version}"
     # Outermost, so that it counts what is refused at once as well.
     with model.batcher.statistics.request():
         async with state.accept(model) as caller, receiving as received, while_connected(request):

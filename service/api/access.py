@@ -61,7 +61,7 @@ class Access:
                 route = _route(scope)
                 self._metrics.requests.labels(route, str(message["status"])).inc()
                 if self._log:
-                    _log_answer(scope["method"], route, message["status"], perf_counter() - began)
+                    _log_answer(scope["method"], route, message["status"], request.error, perf_counter() - began)
             await send(message)
 
         await self._app(scope, receive, answer)
@@ -84,6 +84,9 @@ def _server_timing(stages: dict[str, float]) -> str:
     return ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in stages.items())
 
 
-def _log_answer(method: str, route: str, status: int, seconds: float) -> None:
+def _log_answer(method: str, route: str, status: int, code: str | None, seconds: float) -> None:
     fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
-    logger.info("%s %s %d %.3f s", method, route, status, seconds, extra={"fields": fields})
+    if code is not None:
+        fields["code"] = code
+    outcome = status if code is None else f"{status} {code}"
+    logger.info("%s %s %s %.3f s", method, route, outcome, seconds, extra={"fields": fields})

@@ -66,6 +66,9 @@ def test_log_is_json_and_names_the_request(tmp_path: Path) -> None:
     (mine,) = (line for line in lines if line["request_id"] == "mine")
     assert (mine["method"], mine["route"], mine["status"]) == ("POST", "/v1/classify", 200)
     assert mine["seconds"] > 0
+    assert mine["model"] == "uniformer_tiny_shapes/1"
+    assert "code" not in mine
     (other,) = (line for line in lines if line["request_id"] == "other")
-    assert (other["route"], other["status"]) == ("/v1/models/{name}/classify", 404)
+    assert (other["route"], other["status"], other["code"]) == ("/v1/models/{name}/classify", 404, "unknown_model")
+    assert "model" not in other
     assert any(line["request_id"] == "-" and line["message"].startswith("ready:") for line in lines)
