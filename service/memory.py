@@ -50,10 +50,8 @@ class MemoryBudget:
         return self._time_held.of(min(1.0, missing / max(1, self.held)))
 
 
-class Lease:
-    """What one request holds of a budget, until nobody uses it any more.
-
-    It begins with one user, the request. A thread that cannot be stopped is one more.
+class Holding:
+    """What one request holds of a budget.
 
     Attributes:
         size: Bytes that it holds.
@@ -62,8 +60,32 @@ class Lease:
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
         self._began = perf_counter()
-        self._users = 1
         self.size = 0
+
+    def take(self, size: int) -> None:
+        """Account for `size` more bytes, before they are kept.
+
+        Raises:
+            QueueFullError: All requests together would hold too much.
+        """
+        self._budget.take(size)
+        self.size += size
+
+    def give_back(self, size: int) -> None:
+        """Account for `size` bytes being gone."""
+        self._budget.give_back(size, perf_counter() - self._began)
+        self.size -= size
+
+
+class Lease(Holding):
+    """A holding that lasts until nobody uses it any more.
+
+    It begins with one user, the request. A thread that cannot be stopped is one more.
+    """
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        super().__init__(budget)
+        self._users = 1
 
     def take(self, size: int) -> None:
         """Account for `size` more bytes.
@@ -77,13 +99,7 @@ class Lease:
                 f"the {self._budget.what} of this request take {needed} bytes, and those of all requests may take "
                 f"{limit}: send smaller ones, or ask for fewer or a smaller short_side"
             )
-        self._budget.take(size)
-        self.size += size
-
-    def give_back(self, size: int) -> None:
-        """Account for `size` bytes being gone."""
-        self._budget.give_back(size, perf_counter() - self._began)
-        self.size -= size
+        super().take(size)
 
     def keep(self, size: int) -> None:
         """Account for all but `size` bytes being gone."""

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import perf_counter
 
 import python_multipart
 from fastapi import Request
@@ -22,7 +21,7 @@ from service.errors import (
     UploadStalledError,
 )
 from service.media.formats import SNIFF_BYTES, sniff
-from service.memory import MemoryBudget
+from service.memory import Holding, MemoryBudget
 
 FILE_FIELD = b"file"
 # Bytes that the boundaries and headers of a form, and what is around them, may add to the file.
@@ -36,18 +35,12 @@ class UploadMemory(MemoryBudget):
         super().__init__("uploads", max_bytes)
 
 
-class HeldBytes:
-    """The bytes that one request holds: capped, and part of what `memory` accounts for.
-
-    Attributes:
-        size: How many there are.
-    """
+class HeldBytes(Holding):
+    """The bytes of uploads that one request holds, with a cap of its own."""
 
     def __init__(self, max_bytes: int, memory: UploadMemory) -> None:
+        super().__init__(memory)
         self._max_bytes = max_bytes
-        self._memory = memory
-        self._began = perf_counter()
-        self.size = 0
 
     def take(self, size: int) -> None:
         """Account for `size` more bytes, before they are kept.
@@ -60,13 +53,7 @@ class HeldBytes:
             raise PayloadTooLargeError(
                 f"the upload has more than {self._max_bytes} bytes, which is the limit: send a smaller file"
             )
-        self._memory.take(size)
-        self.size += size
-
-    def give_back(self) -> None:
-        """Account for all of them being gone."""
-        self._memory.give_back(self.size, perf_counter() - self._began)
-        self.size = 0
+        super().take(size)
 
 
 @asynccontextmanager
@@ -95,7 +82,7 @@ async def receive_upload(
         yield descriptor
     finally:
         os.close(descriptor)
-        held.give_back()
+        held.give_back(held.size)
 
 
 def open_upload() -> int:

@@ -75,7 +75,7 @@ async def receive_call(request: Request, contract: Contract[Any], state: ServerS
         yield received
     finally:
         clips.close()
-        held.give_back()
+        held.give_back(held.size)
 
 
 def _json_length(request: Request, max_json_bytes: int) -> int | None:
