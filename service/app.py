@@ -172,7 +172,7 @@ async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool
     state.metrics.decode_sandboxed.set_function(lambda: state.pool.unfiltered is None)
     if state.phase == "starting":
         state.phase = "ready"
-    names = ", ".join(f"{model.name}/{served.manifest.version}" for model in state.repository for served in model.alive)
+    names = ", ".join(served.manifest.full_name for model in state.repository for served in model.alive)
     logger.info("ready: %d decode workers, models %s", state.pool.size, names)
     return True
 

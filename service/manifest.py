@@ -244,6 +244,11 @@ class _Manifest(_Part):
     files: dict[str, str]
 
     @property
+    def full_name(self) -> str:
+        """Name and version, as messages, logs and pictures give them: "name/version"."""
+        return f"{self.name}/{self.version}"
+
+    @property
     def is_trained(self) -> bool:
         """Whether it was exported from a checkpoint; the weights are random otherwise."""
         return self.checkpoint is not None
@@ -407,7 +412,7 @@ def _read_artefact(folder: Path) -> Artefact:
     except ValidationError as error:
         raise ManifestError(f"{path} is not a valid manifest: {_problems(error)}") from error
     if (folder.parent.name, folder.name) != (manifest.name, manifest.version):
-        raise ManifestError(f"{path} is of {manifest.name}/{manifest.version}: the folder must be named so")
+        raise ManifestError(f"{path} is of {manifest.full_name}: the folder must be named so")
     for file, expected in manifest.files.items():
         if not (folder / file).exists():
             raise ManifestError(f"{folder / file} is missing")

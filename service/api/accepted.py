@@ -32,7 +32,7 @@ async def accepted(
     """
     began, state = perf_counter(), server_state(request)
     if context := current_request():
-        context.model = f"{model.manifest.name}/{model.manifest.version}"
+        context.model = model.manifest.full_name
     # Outermost, so that it counts what is refused at once as well.
     with model.batcher.statistics.request():
         async with state.accept(model) as caller, receiving as received, while_connected(request):

@@ -109,7 +109,7 @@ async def _show_frames(
     decoded = await pipeline.look(job, upload, options)
     result, manifest = decoded.result, job.model.manifest
     media = result.media
-    title = f"{manifest.name}/{manifest.version}: {media.codec} {media.width}x{media.height}, {media.frames} frames"
+    title = f"{manifest.full_name}: {media.codec} {media.width}x{media.height}, {media.frames} frames"
     rows = [
         SheetRow(
             f"clip {view.clip}, {view.crop}",

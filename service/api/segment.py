@@ -140,7 +140,7 @@ async def _show_frames(
     decoded, grid = await pipeline.look_at_pictures(job, upload, options)
     result, media = decoded.result, decoded.result.media
     manifest = job.model.manifest
-    title = f"{manifest.name}/{manifest.version}: {media.codec} {media.width}x{media.height}"
+    title = f"{manifest.full_name}: {media.codec} {media.width}x{media.height}"
     rows = [
         SheetRow(f"#{frame}  {time:.3f} s", [f"x {left}, y {top}" for left in grid.lefts])
         for frame, time in zip(result.frames, result.times, strict=True)

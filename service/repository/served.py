@@ -125,7 +125,7 @@ def check_parity(manifest: Manifest, runtime: Runtime) -> None:
     # Not a number is no less than any limit either.
     if not error < limit:
         raise RuntimeLoadError(
-            f"{manifest.name}/{manifest.version} in {runtime.precision} on {runtime.name} is not the network that "
+            f"{manifest.full_name} in {runtime.precision} on {runtime.name} is not the network that "
             f"was exported: its logits differ from torch's by a relative {error:.2g}, and the limit is {limit:g}; "
             "choose another runtime or precision, or export it again"
         )
