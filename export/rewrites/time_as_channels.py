@@ -8,7 +8,7 @@ that is, a two-dimensional convolution from the T steps of a channel to its T st
 and are zero elsewhere. One group is one channel. The zeros cost T / k times the multiplications, and it pays all the
 same: ONNX Runtime runs a three-dimensional depthwise convolution as one matrix product of a single row for each
 channel, and this one as products of T rows. OpenVINO has a kernel of its own for the three-dimensional form, and turns
-such convolutions back when it loads a file (service/runtimes/openvino_graph.py).
+such convolutions back when it loads a file (service/runtimes/openvino_depthwise.py).
 """
 
 from __future__ import annotations

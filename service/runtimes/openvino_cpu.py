@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.errors import RuntimeLoadError
 from service.manifest import PrecisionName
 from service.runtimes.base import OutputName
-from service.runtimes.openvino_graph import restore_depthwise, split_mask
+from service.runtimes.openvino_graph import split_mask, suit_openvino
 
 DEVICE = "CPU"
 # A graph of fixed shape runs up to twice as fast as one whose batch axis is open, and more than these views together
@@ -61,7 +61,7 @@ class OpenVinoCpuRuntime:
         }
         try:
             self._model = self._core.read_model(model_file)
-            restore_depthwise(self._model)
+            suit_openvino(self._model)
             mask = split_mask(self._model)
             self._mask = None if mask is None else _Compiled(self._core.compile_model(mask, DEVICE, self._options))
             shape = self._model.input(0).partial_shape

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import openvino as ov
 import pytest
 
 from demo.labelled import write_clips
 from export.clips import read_clips
 from export.quantization import quantise_everything
 from models import load_labels, model_entry
+from service.runtimes.kinds import KINDS
 from tests.server import REPOSITORY
 
 SEED, CLIPS = 79, 12
@@ -28,9 +28,9 @@ def test_openvino_computes_what_the_file_says(name: str, tmp_path: Path) -> None
     file = tmp_path / "model.int8.onnx"
     quantise_everything(REPOSITORY / name / "1" / "model.onnx", file, views)
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-    compiled = ov.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    served = KINDS["openvino"].open(file, "int8", threads=2)
     wanted = np.concatenate([session.run(["logits"], {"frames": view[None]})[0] for view in views])
-    actual = np.concatenate([np.array(compiled([view[None]])["logits"]) for view in views])
+    actual = np.concatenate([served.run(view[None], "logits") for view in views])
     differences = np.linalg.norm(actual - wanted, axis=1) / np.linalg.norm(
         wanted - wanted.mean(axis=1, keepdims=True), axis=1
     )

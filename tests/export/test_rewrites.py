@@ -13,7 +13,7 @@ from torch.export import Dim
 
 from export.graph import OPSET
 from export.rewrites import RuntimeName, rewritten
-from service.runtimes.openvino_graph import restore_depthwise
+from service.runtimes.openvino_depthwise import restore_depthwise
 
 
 def exported(module: nn.Module, x: Tensor, runtime: RuntimeName) -> onnx.ModelProto:
