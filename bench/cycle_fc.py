@@ -16,11 +16,12 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import linear, pad
 
 from export.graph import export_onnx, input_shape, served_network
 from models import create_model
 from models.cyclemlp import CycleFC, cycle_shifts
+from models.layers import to_tokens
 from service.runtimes.kinds import KINDS
 
 NAME = "cyclemlp_b1_in1k"
@@ -28,13 +29,13 @@ ROUNDS = 20
 
 
 def gathered(layer: CycleFC, x: Tensor) -> Tensor:
-    """Compute a CycleFC by a gather: (B, C, H, W), same out."""
+    """Compute a CycleFC by a gather: (B, C, H, W) -> (B, N, C)."""
     rows, columns = layer.padding
     axis = 2 if rows else 3
     padded = pad(x, (columns, columns, rows, rows))
     places = torch.arange(x.shape[axis]) + 1 + cycle_shifts(layer.dim)[:, None]  # (C, H) or (C, W)
     index = places[None, :, :, None] if rows else places[None, :, None, :]
-    return conv2d(padded.gather(axis, index.expand(x.shape)), layer.weight, layer.bias)
+    return linear(to_tokens(padded.gather(axis, index.expand(x.shape))), layer.weight.flatten(1), layer.bias)
 
 
 def write_files(folder: Path) -> dict[str, Path]:

@@ -4,22 +4,23 @@ Paper: CycleMLP: A MLP-like Architecture for Dense Prediction (arXiv 2107.10224)
 Official code: ShoufaChen/CycleMLP@4e062a03e875d8dc4fbdd5dec96a918494705d38; attribute names follow its checkpoints.
 MLP-3D (models/mlp3d.py) grows from it and shares the layers below.
 
-Layouts: input (B, 3, H, W); between blocks channels last, (B, H, W, C), where norms and linear layers want them;
-inside the token mixing channels first, (B, C, H, W), where the shifts do.
+Layouts: input (B, 3, H, W); between blocks planes with channels last, (B, H, W, C); inside them tokens, (B, N, C), but
+for the shifts, which want maps with channels first, (B, C, H, W).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, one_hot
+from torch.nn.functional import conv2d, linear, one_hot
 
 from models.checks import check_minimum, check_stages
-from models.layers import Mlp
+from models.layers import Mlp, to_map, to_tokens
 from models.registry import Network, register_variant
 from models.weights import Published, imagenet_weights
 
@@ -72,7 +73,7 @@ def cycle_shifts(dim: int) -> Tensor:
 
 
 class CycleFC(nn.Module):
-    """Linear layer that reads each channel one position before, at, or after the output's: (B, C, H, W), same out.
+    """Linear layer that reads each channel one position before, at, or after the output's: (B, C, H, W) -> (B, N, C).
 
     The official code calls a deformable convolution with the integer offsets that it keeps in `offset`; outside the map
     it reads zeros. A depthwise convolution with one live tap a channel does the same shift, and every runtime has it.
@@ -94,7 +95,7 @@ class CycleFC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shifted = conv2d(x, self.taps, padding=self.padding, groups=self.dim)
-        return conv2d(shifted, self.weight, self.bias)
+        return linear(to_tokens(shifted), self.weight.flatten(1), self.bias)
 
 
 def cycle_offsets(dim: int, axis: Literal["height", "width"]) -> Tensor:
@@ -102,16 +103,6 @@ def cycle_offsets(dim: int, axis: Literal["height", "width"]) -> Tensor:
     shifts, still = cycle_shifts(dim).float(), torch.zeros(dim)
     pair = (shifts, still) if axis == "height" else (still, shifts)
     return torch.stack(pair, dim=1).reshape(1, 2 * dim, 1, 1)  # (C, 2) -> (1, 2C, 1, 1)
-
-
-class ChannelMap(nn.Linear):
-    """Linear layer without bias on the channel axis of (B, C, H, W)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, dim, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return conv2d(x, self.weight[:, :, None, None])
 
 
 class SpatialMixing(nn.Module):
@@ -131,34 +122,34 @@ class SpatialMixing(nn.Module):
         """Mix tokens by the two spatial branches and add the third one.
 
         Args:
-            x: Normalised tokens (B * frames, C, H, W).
-            third: The branch that is not spatial, same shape.
+            x: Normalised map (B * frames, C, H, W).
+            third: What the branch that is not spatial makes of it, tokens (B * frames, N, C).
             frames: Neighbours on the batch axis that belong to one clip, whose branches are weighed alike.
 
         Returns:
-            (B * frames, H, W, C).
+            Tokens (B * frames, N, C).
         """
         across, down = self.sfc_h(x), self.sfc_w(x)
         dim = x.shape[1]
-        pooled = across.mean(dim=(2, 3)) + down.mean(dim=(2, 3)) + third.mean(dim=(2, 3))  # (B * frames, C)
+        pooled = across.mean(dim=1) + down.mean(dim=1) + third.mean(dim=1)  # (B * frames, C)
         pooled = pooled.reshape(-1, frames, dim).mean(dim=1)  # (B * frames, C) -> (B, C)
         shares = self.reweight(pooled).reshape(-1, 1, dim, 3).softmax(dim=-1)  # (B, 3C) -> (B, 1, C, 3)
-        shares = shares.expand(-1, frames, -1, -1).reshape(-1, dim, 1, 1, 3)  # -> (B * frames, C, 1, 1, 3)
+        shares = shares.expand(-1, frames, -1, -1).reshape(-1, 1, dim, 3)  # -> (B * frames, 1, C, 3)
         mixed = across * shares[..., 0] + down * shares[..., 1] + third * shares[..., 2]
-        out: Tensor = self.proj(mixed.permute(0, 2, 3, 1))  # (B * frames, C, H, W) -> (B * frames, H, W, C)
+        out: Tensor = self.proj(mixed)
         return out
 
 
 class CycleMixing(SpatialMixing):
-    """Token mixing of CycleMLP: along width, along height, and each position by itself; (B, H, W, C), same out."""
+    """Token mixing of CycleMLP: along width, along height, and each position by itself; tokens (B, N, C), same out."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
-        self.mlp_c = ChannelMap(dim)
+        self.mlp_c = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
-        return self.merge(x, self.mlp_c(x), frames=1)
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """Take tokens of a plane of `size`."""
+        return self.merge(to_map(x, size), self.mlp_c(x), frames=1)
 
 
 class CycleBlock(nn.Module):
@@ -172,9 +163,10 @@ class CycleBlock(nn.Module):
         self.mlp = Mlp(dim, dim * mlp_ratio)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+        size, tokens = x.shape[1:3], x.flatten(1, 2)
+        tokens = tokens + self.attn(self.norm1(tokens), size)
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return torch.unflatten(tokens, 1, size)
 
 
 class PatchEmbed(nn.Module):

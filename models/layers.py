@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
+
+
+def to_tokens(maps: Tensor) -> Tensor:
+    """Lay out a map (B, C, ...) as tokens (B, N, C).
+
+    The axis is moved while it is still one of the map's, here and in `to_map`: in a runtime whose maps have their
+    channels last in memory that is no work, and moving it among tokens is.
+    """
+    return maps.movedim(1, -1).flatten(1, -2)
+
+
+def to_map(tokens: Tensor, size: Sequence[int]) -> Tensor:
+    """Lay out tokens (B, N, C) as a map (B, C, *size) of N positions."""
+    return torch.unflatten(tokens, 1, size).movedim(-1, 1)
 
 
 class ChannelsFirstLayerNorm(nn.LayerNorm):

@@ -6,7 +6,7 @@ were published. Where the paper is silent this follows CycleMLP's code (see mode
 named at its place. Key names are CycleMLP's, with `attn.mlp_t` for `attn.mlp_c`.
 
 Layouts: input (B, 3, T, H, W); tubelets of four frames become T' = T / 4 steps in time, which are folded into the
-batch: (B * T', H, W, C) between blocks, (B * T', C, H, W) inside the token mixing.
+batch: planes (B * T', H, W, C) between blocks, tokens (B * T', N, C) inside them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import conv2d, interpolate, linear, pad
 
 from models.checkpoint import CheckpointError
 from models.checks import check_choice, check_minimum, check_stages
 from models.cyclemlp import B1, B2, B3, B5, SMALLEST_SIDE, CycleMLPConfig, Downsample, SpatialMixing
-from models.layers import Mlp
+from models.layers import Mlp, to_map
 from models.registry import Network, fitting_models, list_models, model_entry, register_variant
 from models.weights import (
     IMAGENET_MEAN,
@@ -149,9 +149,10 @@ def _check_pair(pair: Any) -> None:
 class GroupedTimeMixing(nn.Module):
     """Linear map among the tokens of a temporal group, at each position alike (paper section 3.3).
 
-    (B * T', C, H, W), same out. `weight` (M, C, C) holds one matrix for each distance in time (equation 5): groups of
-    size S need the distances 1 - S .. S - 1; shift_token looks back only and needs 0 .. S - 1. A distance counts slots
-    of the group, which in long_range lie T' / S steps apart. There is no bias: CycleMLP has none where this stands.
+    Tokens (B * T', N, C), same out. `weight` (M, C, C) holds one matrix for each distance in time (equation 5): groups
+    of size S need the distances 1 - S .. S - 1; shift_token looks back only and needs 0 .. S - 1. A distance counts
+    slots of the group, which in long_range lie T' / S steps apart. There is no bias: CycleMLP has none where this
+    stands.
     """
 
     def __init__(self, dim: int, kind: TimeMixing, group_size: int) -> None:
@@ -192,29 +193,30 @@ class GroupedTimeMixing(nn.Module):
         return blocks.transpose(1, 2).reshape(size * dim, size * dim)  # (S, S, out, in) -> (S * C, S * C)
 
     def forward(self, x: Tensor, steps: int) -> Tensor:
-        _, dim, height, width = x.shape
+        tokens, dim = x.shape[1:]
         order = self.read_order(steps)
-        # With channels first the slots of a group lie one after the other as the channels of a wider map do.
-        groups = _take(x, order, steps).reshape(-1, self.group_size * dim, height, width)
-        mixed = conv2d(groups, self.dense_weight()[:, :, None, None])
-        mixed = mixed.reshape(-1, dim, height, width)  # (B * groups, S * C, H, W) -> (B * T', C, H, W)
+        # (B * groups * S, N, C) -> (B * groups, S, N, C) -> (B * groups, N, S * C)
+        groups = _take(x, order, steps).reshape(-1, self.group_size, tokens, dim).transpose(1, 2).flatten(2)
+        mixed = linear(groups, self.dense_weight())
         if self.kind == "shift_token":
             return mixed
+        # (B * groups, N, S * C) -> (B * groups, N, S, C) -> (B * T', N, C)
+        mixed = torch.unflatten(mixed, 2, (self.group_size, dim)).transpose(1, 2).flatten(0, 1)
         return _take(mixed, sorted(range(steps), key=order.__getitem__), steps)
 
 
 def _take(x: Tensor, order: list[int], steps: int) -> Tensor:
-    """Pick points in time: (B * steps, C, H, W) -> (B * len(order), C, H, W)."""
+    """Pick points in time: (B * steps, N, C) -> (B * len(order), N, C)."""
     if order == list(range(steps)):
         return x
-    _, dim, height, width = x.shape
-    clips = x.reshape(-1, steps, dim * height * width)
+    _, tokens, dim = x.shape
+    clips = x.reshape(-1, steps, tokens * dim)
     taken = clips.index_select(1, torch.tensor(order, device=x.device))
-    return taken.reshape(-1, dim, height, width)  # (B, len(order), C * H * W) -> (B * len(order), C, H, W)
+    return taken.reshape(-1, tokens, dim)  # (B, len(order), N * C) -> (B * len(order), N, C)
 
 
 class TimeSpaceMixing(SpatialMixing):
-    """Token mixing of MLP-3D (paper section 3.2): along width, height and time; (B * T', H, W, C), same out.
+    """Token mixing of MLP-3D (paper section 3.2): along width, height and time; tokens (B * T', N, C), same out.
 
     The three branches are weighed by an average over the whole clip, not frame by frame (an assumption).
     """
@@ -223,9 +225,9 @@ class TimeSpaceMixing(SpatialMixing):
         super().__init__(dim)
         self.mlp_t = GroupedTimeMixing(dim, kind, group_size)
 
-    def forward(self, x: Tensor, steps: int) -> Tensor:
-        x = x.permute(0, 3, 1, 2)  # (B * T', H, W, C) -> (B * T', C, H, W)
-        return self.merge(x, self.mlp_t(x, steps), frames=steps)
+    def forward(self, x: Tensor, size: Sequence[int], steps: int) -> Tensor:
+        """Take tokens of planes of `size`, of clips of as many `steps` in time."""
+        return self.merge(to_map(x, size), self.mlp_t(x, steps), frames=steps)
 
 
 class MLP3DBlock(nn.Module):
@@ -239,9 +241,10 @@ class MLP3DBlock(nn.Module):
         self.mlp = Mlp(dim, dim * mlp_ratio)
 
     def forward(self, x: Tensor, steps: int) -> Tensor:
-        x = x + self.attn(self.norm1(x), steps)
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+        size, tokens = x.shape[1:3], x.flatten(1, 2)
+        tokens = tokens + self.attn(self.norm1(tokens), size, steps)
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return torch.unflatten(tokens, 1, size)
 
 
 class Stage(nn.ModuleList):

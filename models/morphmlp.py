@@ -11,6 +11,7 @@ Layouts: images (B, C, H, W), video (B, C, T, H, W) at the network's border; ins
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from models.backbone import Backbone, DenseBackbone
 from models.checks import check_minimum, check_stages
-from models.layers import Mlp
+from models.layers import Mlp, to_tokens
 from models.registry import Network, register_variant
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
@@ -246,11 +247,17 @@ class MorphBlock(nn.Module):
         self.mlp = Mlp(dim, dim * config.mlp_ratio)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed = x + self.t_fc(self.t_norm1(x)) if self.is_video else x
+        size, tokens = x.shape[1:-1], x.flatten(1, -2)
+        mixed = tokens + _on_plane(self.t_fc, self.t_norm1(tokens), size) if self.is_video else tokens
         # The residual skips the temporal part too: time reaches the output through the spatial FC alone.
-        x = x + self.fc(self.norm1(mixed))
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+        tokens = tokens + _on_plane(self.fc, self.norm1(mixed), size)
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return torch.unflatten(tokens, 1, size)
+
+
+def _on_plane(layer: nn.Module, tokens: Tensor, size: Sequence[int]) -> Tensor:
+    plane: Tensor = layer(torch.unflatten(tokens, 1, size))
+    return plane.flatten(1, -2)
 
 
 def conv(in_dim: int, dim: int, is_video: bool, over_time: bool = False) -> nn.Conv2d | nn.Conv3d:
@@ -281,7 +288,7 @@ class Stem(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Step between stages: one convolution, half the height and width, LayerNorm: plane -> plane."""
+    """Step between stages: one convolution, half the height and width, LayerNorm: map -> plane."""
 
     def __init__(self, in_dim: int, dim: int, is_video: bool) -> None:
         super().__init__()
@@ -289,7 +296,7 @@ class Downsample(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(self.proj(x.movedim(-1, 1)).movedim(1, -1))
+        out: Tensor = self.norm(self.proj(x).movedim(1, -1))
         return out
 
 
@@ -338,10 +345,11 @@ class MorphMLPBackbone(Backbone):
             (self.patch_embed3, self.blocks3),
             (self.patch_embed4, self.blocks4),
         ):
-            x = embed(x)
+            plane = embed(x)
             for block in blocks:
-                x = block(x)
-            maps.append(x.movedim(-1, 1))
+                plane = block(plane)
+            x = plane.movedim(-1, 1)
+            maps.append(x)
         return maps
 
 
@@ -358,7 +366,7 @@ class MorphMLP(MorphMLPBackbone):
 
     def forward(self, x: Tensor) -> Tensor:
         last = self.forward_stages(x)[-1]
-        tokens = self.norm(last.flatten(2).transpose(1, 2))  # (B, C, ...) -> (B, N, C)
+        tokens = self.norm(to_tokens(last))
         logits: Tensor = self.head(tokens.mean(dim=1))
         return logits
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.checks import check_choice, check_heads, check_minimum
-from models.layers import Mlp
+from models.layers import Mlp, to_map, to_tokens
 from models.registry import Network, model_entry, register_variant
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
@@ -132,16 +132,20 @@ class Pooling:
         time, height, width = self.kernel
         return (time // 2, height // 2, width // 2)
 
+    @property
+    def spans_time(self) -> bool:
+        """Whether frames are pooled together, not each by itself."""
+        return self.kernel[0] > 1
+
     def pooled_grid(self, grid: Grid) -> Grid:
         """Return the size of a map of size `grid` after pooling by an odd kernel."""
         return (grid[0], math.ceil(grid[1] / self.stride), math.ceil(grid[2] / self.stride))
 
 
 class ConvPool(nn.Conv3d):
-    """Depthwise convolution of a map (B, heads * head_dim, T, H, W), one kernel shared by all heads.
+    """Depthwise convolution, one kernel shared by all heads, which lie beside each other in the channels.
 
-    Heads lie beside each other in the channels, so the kernel is repeated for each. Where it does not reach across
-    time, frames become channels too: runtimes are about twice as fast at 2-D as at 3-D depthwise convolution.
+    It takes a map (B, heads * head_dim, T, H, W), or (B * T, heads * head_dim, H, W) if frames are pooled one by one.
     """
 
     def __init__(self, head_dim: int, pooling: Pooling) -> None:
@@ -157,22 +161,16 @@ class ConvPool(nn.Conv3d):
         self.pooling = pooling
 
     def forward(self, x: Tensor) -> Tensor:
-        channels, frames = x.shape[1:3]
-        heads = channels // self.in_channels
+        channels = x.shape[1]
+        kernel = self.weight.repeat(channels // self.in_channels, 1, 1, 1, 1)
         stride, padding = self.pooling.strides, self.pooling.padding
-        if self.pooling.kernel[0] > 1:
-            kernel = self.weight.repeat(heads, 1, 1, 1, 1)
+        if self.pooling.spans_time:
             return functional.conv3d(x, kernel, stride=stride, padding=padding, groups=channels)
-        # (head_dim, 1, 1, kh, kw) -> (C * T, 1, kh, kw) for a map (B, C * T, H, W)
-        kernel = self.weight.expand(-1, frames, -1, -1, -1).flatten(0, 1).repeat(heads, 1, 1, 1)
-        pooled = functional.conv2d(
-            x.flatten(1, 2), kernel, stride=stride[1:], padding=padding[1:], groups=channels * frames
-        )
-        return torch.unflatten(pooled, 1, (channels, frames))  # (B, C * T, H', W') -> (B, C, T, H', W')
+        return functional.conv2d(x, kernel.squeeze(2), stride=stride[1:], padding=padding[1:], groups=channels)
 
 
 class MaxPool(nn.Module):
-    """Maximum over a map's neighbourhoods: (B, C, T, H, W) -> (B, C, T, H', W')."""
+    """Maximum over neighbourhoods, on maps as ConvPool's."""
 
     def __init__(self, pooling: Pooling) -> None:
         super().__init__()
@@ -180,18 +178,25 @@ class MaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride, padding = self.pooling.kernel, self.pooling.strides, self.pooling.padding
-        if kernel[0] > 1:
+        if self.pooling.spans_time:
             return functional.max_pool3d(x, kernel, stride=stride, padding=padding)
-        # (B, C, T, H, W) -> (B, C * T, H, W) and back
-        pooled = functional.max_pool2d(x.flatten(1, 2), kernel[1:], stride=stride[1:], padding=padding[1:])
-        return torch.unflatten(pooled, 1, x.shape[1:3])
+        return functional.max_pool2d(x, kernel[1:], stride=stride[1:], padding=padding[1:])
 
 
-def pool_tokens(x: Tensor, grid: Grid, pool: nn.Module) -> Tensor:
-    """Pool the patches of tokens (B, 1 + N, C) that lie on `grid`; the class token passes by: (B, 1 + N', C)."""
-    maps = torch.unflatten(x[:, 1:].transpose(1, 2), 2, grid)  # (B, N, C) -> (B, C, T, H, W)
-    patches = pool(maps).flatten(2).transpose(1, 2)  # (B, C, T, H', W') -> (B, N', C)
-    return torch.cat((x[:, :1], patches), dim=1)
+def pool_tokens(x: Tensor, grid: Grid, pool: ConvPool | MaxPool) -> Tensor:
+    """Pool the patches of tokens (B, 1 + N, C) that lie on `grid`; the class token passes by: (B, 1 + N', C).
+
+    A pool that does not reach across time gets each frame as a map of its own, for runtimes are faster at 2-D ones.
+    """
+    patches, dim = x[:, 1:], x.shape[2]
+    if pool.pooling.spans_time:
+        pooled = to_tokens(pool(to_map(patches, grid)))
+    else:
+        time, height, width = grid
+        frames = patches.reshape(-1, height * width, dim)  # (B, N, C) -> (B * T, H * W, C)
+        pooled = to_tokens(pool(to_map(frames, (height, width))))
+        pooled = pooled.reshape(-1, time * pooled.shape[1], dim)  # (B * T, H' * W', C) -> (B, N', C)
+    return torch.cat((x[:, :1], pooled), dim=1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -220,14 +225,14 @@ class PoolingAttention(nn.Module):
         self.pool_k, self.norm_k = self._pool_and_norm(pool_kv)
         self.pool_v, self.norm_v = self._pool_and_norm(pool_kv)
 
-    def _pool_and_norm(self, pooling: Pooling | None) -> tuple[nn.Module | None, nn.Module]:
+    def _pool_and_norm(self, pooling: Pooling | None) -> tuple[ConvPool | MaxPool | None, nn.Module]:
         if pooling is None:
             return None, nn.Identity()
         if pooling.mode == "max":
             return MaxPool(pooling), nn.Identity()
         return ConvPool(self.head_dim, pooling), nn.LayerNorm(self.head_dim, eps=1e-6)
 
-    def _heads(self, x: Tensor, pool: nn.Module | None, norm: nn.Module) -> Tensor:
+    def _heads(self, x: Tensor, pool: ConvPool | MaxPool | None, norm: nn.Module) -> Tensor:
         """Pool and split (B, 1 + N, C) -> (B, heads, 1 + N', head_dim); the norm takes in the class token."""
         if pool is not None:
             x = pool_tokens(x, self.grid, pool)
@@ -299,8 +304,7 @@ class PatchEmbed(nn.Module):
             self.proj = nn.Conv2d(3, dim, kernel, stride=stride, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        maps: Tensor = self.proj(x)
-        return maps.flatten(2).transpose(1, 2)  # (B, D, ...) -> (B, N, D)
+        return to_tokens(self.proj(x))
 
 
 class ClassHead(nn.Module):

@@ -4,7 +4,8 @@ Paper: Sparse MLP for Image Recognition: Is Self-Attention Really Necessary? (AA
 Official code: microsoft/SPACH@dcede1e86c9e183d4a734c67f8528d291d1c29d1; attribute names follow its checkpoints, and
 where paper and code differ (order of the concatenation, activations, names of the axes) the code is followed.
 
-Layout: (B, C, H, W) throughout. The row and column layers hold one weight a coordinate, so a network takes exactly the
+Layouts: maps (B, C, H, W) where convolutions want them, else channels last, planes (B, H, W, C) or tokens (B, N, C).
+The row and column layers hold one weight a coordinate, so a network takes exactly the
 size that it was built for; `resize_projections` starts a fine-tuning at another size.
 """
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checks import check_minimum, check_stages
+from models.layers import to_map, to_tokens
 from models.registry import Network, register_variant
 from models.weights import Published, imagenet_weights, outlines_weights
 
@@ -86,10 +88,10 @@ class DepthwiseConv(nn.Module):
 
 
 class AxisFC(nn.Module):
-    """Weights of a linear layer over the `size` coordinates of one axis of a map.
+    """Weights of a linear layer over the `size` coordinates of one axis of a plane.
 
     The weight has the shape of a 1x1 convolution's because that is what the authors use, between two permutations.
-    Matrix products on the map itself give the same numbers without them.
+    Matrix products on the plane itself give the same numbers without them.
     """
 
     def __init__(self, size: int) -> None:
@@ -98,23 +100,28 @@ class AxisFC(nn.Module):
         self.weight = nn.Parameter(torch.empty(size, size, 1, 1).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(size).uniform_(-bound, bound))
 
-
-class WidthFC(AxisFC):
-    """Mixes the columns, the same in every row and channel: (B, C, H, W) -> (B, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight.flatten(1), self.bias)
-
-
-class HeightFC(AxisFC):
-    """Mixes the rows, the same in every column and channel: (B, C, H, W) -> (B, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor) -> Tensor:
+        """Mix the last axis but one: (..., size, C) -> (..., size, C)."""
         return self.weight.flatten(1) @ x + self.bias[:, None]
 
 
+class WidthFC(AxisFC):
+    """Mixes the columns, the same in every row and channel: (B, H, W, C) -> (B, H, W, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(x)
+
+
+class HeightFC(AxisFC):
+    """Mixes the rows, the same in every column and channel: (B, H, W, C) -> (B, H, W, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.mix(x.flatten(2))  # (B, H, W, C) -> (B, H, W * C)
+        return torch.unflatten(rows, 2, x.shape[2:])
+
+
 class SparseMlp(nn.Module):
-    """Global half of the token mixing (paper figure 3): a map in, the same out.
+    """Global half of the token mixing (paper figure 3): a map (B, C, H, W) in, tokens (B, H * W, C) out.
 
     The authors' attribute names are misleading: proj_h mixes along the width and proh_w along the height.
     """
@@ -128,21 +135,9 @@ class SparseMlp(nn.Module):
         self.fuse = nn.Conv2d(dim * 3, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.act(self.BN(x))
-        out: Tensor = self.fuse(torch.cat([x, self.proj_h(x), self.proh_w(x)], dim=1))
-        return out
-
-
-class MoveChannels(nn.Module):
-    """Moves an axis: the parameterless first and last entry of the authors' channel mixing."""
-
-    def __init__(self, source: int, destination: int) -> None:
-        super().__init__()
-        self.source = source
-        self.destination = destination
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.movedim(self.source, self.destination)
+        plane = self.act(self.BN(x)).movedim(1, -1)  # (B, C, H, W) -> (B, H, W, C)
+        mixed = torch.cat([plane, self.proj_h(plane), self.proh_w(plane)], dim=-1)
+        return nn.functional.linear(mixed.flatten(1, 2), self.fuse.weight.flatten(1))
 
 
 class FeedForward(nn.Module):
@@ -159,19 +154,15 @@ class FeedForward(nn.Module):
 
 
 def token_mixing(dim: int, height: int, width: int) -> nn.Sequential:
-    """Return the token mixing of one block (paper figure 2b): a map in, the same out."""
+    """Return the token mixing of one block (paper figure 2b): a map in, its new tokens out."""
     local = nn.Sequential(OrderedDict(conv_merge=DepthwiseConv(dim)))
     return nn.Sequential(local, SparseMlp(dim, height, width))
 
 
 def channel_mixing(dim: int, mlp_ratio: int) -> nn.Sequential:
-    """Return the channel mixing of one block: a map in, the same out."""
-    return nn.Sequential(
-        MoveChannels(1, -1),  # (B, C, H, W) -> (B, H, W, C)
-        nn.LayerNorm(dim),
-        FeedForward(dim, dim * mlp_ratio),
-        MoveChannels(-1, 1),  # (B, H, W, C) -> (B, C, H, W)
-    )
+    """Return the channel mixing of one block: tokens (B, N, C) in, the same out."""
+    # The authors move axes at index 0 and 3.
+    return nn.Sequential(nn.Identity(), nn.LayerNorm(dim), FeedForward(dim, dim * mlp_ratio))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -232,9 +223,11 @@ class SMLPNet(Network):
         blocks = zip(self.token_mix, self.channel_mix, strict=True)
         for embed, depth in zip(self.to_patch_embedding, self.config.depths, strict=True):
             x = embed(x)
+            size, tokens = x.shape[2:], to_tokens(x)
             for token_mix, channel_mix in islice(blocks, depth):
-                x = x + token_mix(x)
-                x = x + channel_mix(x)
+                tokens = tokens + token_mix(to_map(tokens, size))
+                tokens = tokens + channel_mix(tokens)
+            x = to_map(tokens, size)
         out: Tensor = self.batch_norm(x)
         return out
 

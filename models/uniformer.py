@@ -157,16 +157,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, dim * 3)
         self.proj = nn.Linear(dim, dim)
 
-    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens (B, N, C) and the attention weights (B, heads, N, N)."""
-        b, n, c = x.shape
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scaled queries (B, heads, N, C / heads), keys (B, heads, C / heads, N) and values, as queries."""
+        b, n, _ = x.shape
         # (B, N, 3C) -> three of (B, heads, N, C / heads)
         q, k, v = (part.reshape(b, n, self.num_heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
-        weights = ((q * self.scale) @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, heads, N, N)
-        return self.proj((weights @ v).transpose(1, 2).reshape(b, n, c)), weights
+        return q * self.scale, k.transpose(-2, -1), v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return the new tokens (B, N, C) of what `project` returned."""
+        mixed = (q @ k).softmax(dim=-1) @ v
+        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))  # (B, heads, N, C / heads) -> (B, N, C)
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attend(x)[0]
+        return self.mix(*self.project(x))
 
 
 class GlobalBlock(nn.Module):

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from export.graph import OPSET
 from models import Network
 from models.cyclemlp import CycleMLP
-from models.mlp3d import MLP3D
+from models.mlp3d import MLP3D, assign_blocks
 from models.morphmlp import MorphMLP
 from models.mvit import ConvPool, MaxPool, MViT
 from models.segmentation import Segmentor
@@ -70,19 +70,24 @@ def expected_transposes(network: Network) -> int | None:
             pools = sum(isinstance(module, ConvPool | MaxPool) for module in network.modules())
             return 1 + 1 + 4 * sum(depths) + 2 * pools
         case SMLPNet():
-            # Rows and columns are mixed where they lie; channels are mixed last.
-            return 1 + 2 * sum(depths)
-        case CycleMLP() | MLP3D():
-            # Token mixing and downsampling want channels first, all else has them last.
-            return 1 + 1 + 2 * sum(depths) + 2 * 3
+            # Each block's depthwise convolution, and the one before each stage, want channels first, all else last; so
+            # does the last BatchNorm.
+            return 1 + 2 * sum(depths) + 2 * 4
+        case CycleMLP():
+            # Shifts and downsampling want channels first, all else has them last.
+            return 1 + 1 + 3 * sum(depths) + 2 * 3
+        case MLP3D():
+            # As CycleMLP. Slots of a group come to lie beside each other; windows are taken apart again.
+            kinds = Counter(kind for kind, size in assign_blocks(config.gtm, sum(depths)) if size > 1)
+            slots = 2 * kinds.total() - kinds["shift_token"]
+            return 1 + 1 + 3 * sum(depths) + 2 * 3 + slots
         case MorphMLP():
             # Chunks are gathered and put back: two pathways, one in the last stage, and one over time. Where a column
-            # is no whole number of chunks the plane is turned as well. Stem and downsampling as above. Maps leave the
-            # backbone with channels first, and the head wants tokens.
+            # is no whole number of chunks the plane is turned as well. Stem and downsampling as above.
             pathways = 2 * sum(depths[:3]) + depths[3] + (sum(depths) if config.is_video else 0)
             columns = [config.input_size // reduction for reduction in (4, 8, 16)]
             turned = sum(d for d, c, chunk in zip(depths, columns, config.chunk_lengths, strict=False) if c % chunk)
-            return 1 + 1 + 2 * pathways + 2 * turned + 2 * 3 + 2
+            return 1 + 1 + 2 * pathways + 2 * turned + 2 * 3
         case Segmentor() if isinstance(config.backbone, UniFormerConfig) and config.backbone.stage3 == "global":
             # As UniFormer, without its head, and a LayerNorm for each of the four stages.
             embeddings = 2 * 4 if config.backbone.stem == "patch" else 0
@@ -118,6 +123,8 @@ def check_graph(network: Network, view_shape: tuple[int, ...], model: onnx.Model
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
     assert not any(tensor.external_data for tensor in graph.initializer)
     calls = torch_calls(network, view_shape)
+    if isinstance(network, UniFormerLight):
+        calls["_softmax"] -= 1  # no block comes after the last one's scores
     for operator, name in COUNTERPARTS.items():
         assert counts[operator] == calls[name], operator
     assert counts["BatchNormalization"] == expected_batch_norms(network)

@@ -37,8 +37,9 @@ GROUPS = {
 
 
 def mix(layer: GroupedTimeMixing, x: Tensor) -> Tensor:
-    """Run the layer on tokens (B, T, C, H, W)."""
-    return layer(x.flatten(0, 1), x.shape[1]).reshape(x.shape)
+    """Run the layer on clips (B, T, C, H, W)."""
+    tokens = x.flatten(0, 1).flatten(2).transpose(1, 2)  # (B * T, H * W, C)
+    return layer(tokens, x.shape[1]).transpose(1, 2).reshape(x.shape)
 
 
 @pytest.mark.parametrize(("kind", "steps", "size"), GROUPS)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import CheckpointError, Network, create_model, list_models, load_checkpoint, model_entry
-from models.mvit import ConvPool, MaxPool, Pooling
+from models.mvit import ConvPool, MaxPool, Pooling, pool_tokens
 from tests.golden.fill import golden_input
 from tests.models.golden_check import TOLERANCE, golden_state_dict, read_golden, relative_error
 
@@ -102,19 +102,26 @@ def test_every_weights_entry_describes_its_network() -> None:
 
 @pytest.mark.parametrize("kernel", [(1, 9, 9), (1, 3, 3), (3, 3, 3)])
 @pytest.mark.parametrize("stride", [1, 2, 8])
-def test_pools_equal_three_dimensional_pools_with_heads_in_the_batch(kernel: Any, stride: int) -> None:
+def test_pooled_tokens_equal_three_dimensional_pools_with_heads_in_the_batch(kernel: Any, stride: int) -> None:
     torch.manual_seed(0)
     batch, heads, head_dim, grid = 2, 3, 4, (5, 14, 11)
     maps = torch.randn(batch, heads * head_dim, *grid)
     folded = maps.reshape(batch * heads, head_dim, *grid)  # as the reference notes, section 2, describe it
     geometry = {"stride": (1, stride, stride), "padding": [size // 2 for size in kernel]}
 
+    tokens = torch.cat([torch.randn(batch, 1, heads * head_dim), maps.flatten(2).transpose(1, 2)], dim=1)
+
+    def pooled(pool: ConvPool | MaxPool, expected: Tensor) -> Tensor:
+        out = pool_tokens(tokens, grid, pool)
+        assert torch.equal(out[:, :1], tokens[:, :1])  # the class token passes by
+        return out[:, 1:].transpose(1, 2).reshape(expected.shape)
+
     conv = ConvPool(head_dim, Pooling("conv", kernel, stride))
     expected = functional.conv3d(folded, conv.weight, groups=head_dim, **geometry)
-    torch.testing.assert_close(conv(maps).reshape(expected.shape), expected)
+    torch.testing.assert_close(pooled(conv, expected), expected)
 
     expected = functional.max_pool3d(folded, kernel, **geometry)
-    assert torch.equal(MaxPool(Pooling("max", kernel, stride))(maps).reshape(expected.shape), expected)
+    assert torch.equal(pooled(MaxPool(Pooling("max", kernel, stride)), expected), expected)
 
 
 @pytest.mark.parametrize("name", ["mvit_b_16x4_k400", "mvit_b_16x4_max_k400", "mvit_b24_32x3_k600", "mvit_b16_in1k"])
