@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.backbone import Backbone, DenseBackbone
 from models.checks import check_choice, check_heads, check_minimum, check_stages
-from models.layers import ChannelsFirstLayerNorm, Mlp
+from models.layers import ChannelsFirstLayerNorm, Mlp, to_map, to_tokens
 from models.registry import register_variant
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
@@ -191,13 +191,13 @@ class GlobalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.pos_embed(x)
-        shape = x.shape
-        x = x.flatten(2).transpose(1, 2)  # (B, C, ...) -> (B, N, C)
-        attended = self.attend(self.norm1(x), shape[2:])
+        size = x.shape[2:]
+        x = to_tokens(x)
+        attended = self.attend(self.norm1(x), size)
         x = x + (self.gamma_1 * attended if self.layer_scale else attended)
         fed = self.mlp(self.norm2(x))
         x = x + (self.gamma_2 * fed if self.layer_scale else fed)
-        return x.transpose(1, 2).reshape(shape)  # (B, N, C) -> (B, C, ...)
+        return to_map(x, size)
 
     def attend(self, tokens: Tensor, _size: torch.Size) -> Tensor:
         """Return what attention makes of the tokens (B, N, C) of a map of that size."""
@@ -354,7 +354,7 @@ class UniFormer(UniFormerBackbone):
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Return logits (B, num_classes) of the map of `forward_features`."""
-        tokens = features.flatten(2).transpose(1, 2)  # (B, C, ...) -> (B, N, C)
+        tokens = to_tokens(features)
         logits: Tensor = self.head(tokens.mean(dim=1))
         if self.config.token_labeling:
             # Each class takes its most convinced token; the factor is the authors' (REPO token_labeling, eval mode).

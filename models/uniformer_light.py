@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.backbone import Backbone, DenseBackbone
 from models.checks import check_heads, check_minimum, check_stages
-from models.layers import Mlp
+from models.layers import Mlp, to_map, to_tokens
 from models.registry import register_variant
 from models.uniformer import LICENCE, OFFICIAL, Attention, ConvStem, LocalBlock, PatchEmbed, batch_norm, conv
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
@@ -137,10 +137,10 @@ class ScoringBlock(TokenMixer):
     def forward(self, x: Tensor, class_token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Take a map and the class token (B, 1, C); return both, and the scores (B, N)."""
         x = x + self.pos_embed(x)
-        tokens = x.flatten(2).transpose(1, 2)  # (B, C, ...) -> (B, N, C)
+        tokens = to_tokens(x)
         sequence, _, scores = self.mix(torch.cat([class_token, tokens], dim=1))
         class_token, tokens = sequence[:, :1], sequence[:, 1:]
-        return tokens.transpose(1, 2).reshape(x.shape), class_token, scores[:, 1:]  # (B, N, C) -> (B, C, ...)
+        return to_map(tokens, x.shape[2:]), class_token, scores[:, 1:]
 
 
 class HourglassBlock(TokenMixer):
@@ -153,7 +153,7 @@ class HourglassBlock(TokenMixer):
     def forward(self, x: Tensor, class_token: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Take a map, the class token (B, 1, C) and the scores (B, N); return all three renewed."""
         x = x + self.pos_embed(x)
-        tokens = x.flatten(2).transpose(1, 2)  # (B, C, ...) -> (B, N, C)
+        tokens = to_tokens(x)
         b, n, c = tokens.shape
         if n < 3:
             raise ValueError(
@@ -177,7 +177,7 @@ class HourglassBlock(TokenMixer):
         # replicating that one; this is what the authors' code does.
         tokens = (tokens + change).reshape(-1, c).index_copy(0, rows, kept.reshape(-1, c)).reshape(b, n, c)
         scores = scores.scatter(1, best, 0.5 * best_scores + 0.5 * attention[:, 1:-1])
-        return tokens.transpose(1, 2).reshape(x.shape), class_token, scores  # (B, N, C) -> (B, C, ...)
+        return to_map(tokens, x.shape[2:]), class_token, scores
 
 
 def pool_scores(scores: Tensor, size: tuple[int, ...]) -> Tensor:

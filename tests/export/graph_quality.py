@@ -89,9 +89,10 @@ def expected_transposes(network: Network) -> int | None:
             turned = sum(d for d, c, chunk in zip(depths, columns, config.chunk_lengths, strict=False) if c % chunk)
             return 1 + 1 + 2 * pathways + 2 * turned + 2 * 3
         case Segmentor() if isinstance(config.backbone, UniFormerConfig) and config.backbone.stage3 == "global":
-            # As UniFormer, without its head, and a LayerNorm for each of the four stages.
+            # As UniFormer, without its head, and a LayerNorm for each of the four stages; the last one's channels are
+            # where the last block leaves them.
             embeddings = 2 * 4 if config.backbone.stem == "patch" else 0
-            return 1 + embeddings + 6 * sum(config.backbone.depths[2:]) + 2 * 4
+            return 1 + embeddings + 6 * sum(config.backbone.depths[2:]) + 2 * 3
     return None
 
 
