@@ -38,8 +38,8 @@ class OpenVinoCpuRuntime:
 
     Args:
         model_file: The exported .onnx file.
-        precision: That of the file. "bf16" computes in bfloat16; everything else is computed in float32, but for the
-            parts of an "int8" file that are quantised.
+        precision: That of the file. "bf16" computes in bfloat16, and so does what is not quantised of an "int8" file,
+            if the CPU has that; everything else is computed in float32.
         threads: Threads that one run may use.
 
     Raises:
@@ -54,8 +54,8 @@ class OpenVinoCpuRuntime:
         if precision == "bf16" and not has_bfloat16():
             raise RuntimeLoadError("this CPU has no bfloat16 instructions (avx512_bf16 or amx_bf16): choose fp32")
         self._options = {
-            # Otherwise the plugin takes bfloat16 wherever the CPU has it.
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            # Otherwise the plugin takes bfloat16 for all files wherever the CPU has it.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision in ("bf16", "int8") and has_bfloat16() else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
         }
