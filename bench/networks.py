@@ -3,9 +3,10 @@
 The contestants and a matrix product of each type take turns on the same cores, and the least time of each counts. Speed
 is given in GFLOP/s, by the operations that models/figures.py counts, and as a share of what the fastest matrix product
 of the same type reaches in the same turns (bench/peak.py). *Layers* are convolutions and matrix products, by the type
-that the runtime says it computes them in. Segmentation networks are asked for their masks, which torch and ONNX Runtime
-compute in any case and OpenVINO only then. Weights are random and inputs noise: neither changes the time. bf16 is left
-out where the CPU has no instructions for it: OpenVINO would compute in float32. Prints a table in Markdown.
+that the runtime says it computes them in. All networks are asked for their logits, as the server asks; torch and ONNX
+Runtime compute the masks of segmentation networks all the same. Weights are random and inputs noise: neither changes
+the time. bf16 is left out where the CPU has no instructions for it: OpenVINO would compute in float32. Prints a table
+in Markdown.
 """
 
 from __future__ import annotations
@@ -25,11 +26,10 @@ from numpy.typing import NDArray
 from bench import peak
 from bench.artefacts import Subject, model_files
 from bench.layers import layers
-from export.graph import MASK_NAME, ServedNetwork, served_network
+from export.graph import ServedNetwork, served_network
 from models.figures import count_gmacs
 from service.machine import available_cores
 from service.manifest import PrecisionName
-from service.runtimes.base import OutputName
 from service.runtimes.kinds import KINDS
 from service.runtimes.openvino_cpu import has_bfloat16
 
@@ -84,10 +84,9 @@ def contestants(subject: Subject, threads: int) -> dict[Key, Contestant]:
     served = served_network(subject.network())
     eager = partial(_run_torch, served, frames)
     ready: dict[Key, Contestant] = {("torch eager", "fp32"): Contestant(eager, "f32")}
-    output: OutputName = "mask" if MASK_NAME in served.output_names else "logits"
     for runtime, precision in runtimes():
         loaded = KINDS[runtime].open(files[precision], precision, threads)
-        ready[runtime, precision] = Contestant(partial(loaded.run, frames, output), layers(loaded, files[precision]))
+        ready[runtime, precision] = Contestant(partial(loaded.run, frames, "logits"), layers(loaded, files[precision]))
     return ready
 
 
@@ -148,7 +147,7 @@ def main() -> None:
         files_of(subject)
     if arguments.prepare:
         return
-    print("One view, and of segmentation networks its mask.\n")
+    print("The logits of one view.\n")
     print("| network | GFLOP | runtime | precision | layers | ms | GFLOP/s | matrix product, GFLOP/s | share |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for subject in chosen:
