@@ -5,8 +5,8 @@ Official code: microsoft/SPACH@dcede1e86c9e183d4a734c67f8528d291d1c29d1; attribu
 where paper and code differ (order of the concatenation, activations, names of the axes) the code is followed.
 
 Layouts: maps (B, C, H, W) where convolutions want them, else channels last, planes (B, H, W, C) or tokens (B, N, C).
-The row and column layers hold one weight a coordinate, so a network takes exactly the
-size that it was built for; `resize_projections` starts a fine-tuning at another size.
+The row and column layers hold one weight a coordinate, so a network takes exactly the size that it was built for;
+`resize_projections` starts a fine-tuning at another size.
 """
 
 from __future__ import annotations
