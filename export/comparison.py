@@ -1,25 +1,30 @@
 """The other process of a verification: run a model file and compare it with what torch said.
 
 `python -m export.comparison RUNTIME PRECISION MODEL CASE...` knows nothing but the file, the inputs and the expected
-outputs; it imports neither torch nor the networks. A dot on a line of its own tells that a run is done. The first view
-of the first case, alone in its batch, is compared as a server compares it when it loads the file.
+outputs, runs the file by the server's own code, and imports neither torch nor the networks. A dot on a line of its own
+tells that a run is done. The first view of the first case, alone in its batch, is compared as a server compares it when
+it loads the file.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.machine import available_cores
+from service.manifest import PrecisionName
 from service.parity import class_logits, parity_error
+from service.runtimes.base import OutputName, Runtime
+from service.runtimes.kinds import KINDS
 
-Outputs = Mapping[str, NDArray[Any]]
-Run = Callable[[NDArray[np.uint8]], Outputs]
+Outputs = Mapping[OutputName, NDArray[Any]]
 
 
 @dataclass
@@ -54,48 +59,32 @@ class _Differences:
             self.torch_right += (torch_answers == labels).tolist()
 
 
-def _with_onnxruntime(model_file: str, _precision: str) -> Run:
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(model_file, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda frames: dict(zip(names, session.run(names, {"frames": frames}), strict=True))
+def _open(runtime: str, arithmetic: PrecisionName, model_file: Path) -> Runtime:
+    """Return the runtime as a server opens it."""
+    return KINDS[runtime].open(model_file, arithmetic, available_cores())
 
 
-def _with_openvino(model_file: str, precision: str) -> Run:
-    # Importing openvino reports to its maker through this package, unless Python cannot find it.
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import openvino as ov
-
-    options = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
-    model = ov.Core().compile_model(model_file, "CPU", options)
-    names = [output.get_any_name() for output in model.outputs]
-    return lambda frames: dict(zip(names, map(np.array, model([frames]).values()), strict=True))
-
-
-def _arithmetic(runtime: str, precision: str) -> str:
+def _arithmetic(runtime: str, precision: PrecisionName) -> PrecisionName:
     """Return the precision in which a runtime computes a file of `precision` on this CPU."""
     if precision == "bf16" and runtime == "openvino":
-        import openvino as ov
+        from service.runtimes.openvino_cpu import has_bfloat16
 
-        return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+        return "bf16" if has_bfloat16() else "fp32"
     # ONNX Runtime widens each operand of fp16 first.
     return "fp32" if precision == "fp16" else precision
 
 
-_RUNTIMES: dict[str, Callable[[str, str], Run]] = {"onnxruntime": _with_onnxruntime, "openvino": _with_openvino}
-
-
-def _compare(run: Run, case: Mapping[str, NDArray[Any]], found: _Differences) -> None:
+def _compare(runtime: Runtime, case: Mapping[str, NDArray[Any]], found: _Differences) -> None:
     """Run every batch size on all views of a case."""
     views, labels = case["frames"], case.get("labels")
-    names = {"logits", "mask"} & set(case)
+    names: list[OutputName] = [name for name in get_args(OutputName) if name in case]
     for size in case["batch_sizes"].tolist():
         # The last views fill up a batch that would be too small, so that every run has exactly `size`.
         starts = [min(start, max(len(views) - size, 0)) for start in range(0, len(views), size)]
         for start in starts:
             rows = np.resize(np.arange(start, min(start + size, len(views))), size)
-            actual, wanted = run(views[rows]), {name: case[name][rows] for name in names}
+            actual = {name: runtime.run(views[rows], name) for name in names}
+            wanted = {name: case[name][rows] for name in names}
             print(".", flush=True)
             found.add_logits(actual["logits"], wanted["logits"])
             found.add_answers(actual, wanted, None if labels is None else labels[rows])
@@ -103,13 +92,14 @@ def _compare(run: Run, case: Mapping[str, NDArray[Any]], found: _Differences) ->
 
 def main() -> None:
     """Print the comparison of a model file with the stored cases as JSON."""
-    runtime, precision, model_file, *cases = sys.argv[1:]
-    run, found = _RUNTIMES[runtime](model_file, precision), _Differences()
+    name, precision, model_file, *cases = sys.argv[1:]
+    arithmetic = _arithmetic(name, cast(PrecisionName, precision))
+    runtime, found = _open(name, arithmetic, Path(model_file)), _Differences()
     for file in cases:
         with np.load(file, allow_pickle=False) as case:
-            _compare(run, case, found)
+            _compare(runtime, case, found)
     figures = {
-        "arithmetic": _arithmetic(runtime, precision),
+        "arithmetic": arithmetic,
         "parity_error": found.parity,
         "max_abs_difference": float(np.max(found.absolute)),
         "max_relative_error": float(np.max(found.relative)),

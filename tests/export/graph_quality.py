@@ -70,8 +70,8 @@ def expected_transposes(network: Network) -> int | None:
             pools = sum(isinstance(module, ConvPool | MaxPool) for module in network.modules())
             return 1 + 1 + 4 * sum(depths) + 2 * pools
         case SMLPNet():
-            # Each block's depthwise convolution, and the one before each stage, want channels first, all else last; so
-            # does the last BatchNorm.
+            # Each block's depthwise convolution, the one before each stage and the last BatchNorm want channels first;
+            # all else has them last.
             return 1 + 2 * sum(depths) + 2 * 4
         case CycleMLP():
             # Shifts and downsampling want channels first, all else has them last.

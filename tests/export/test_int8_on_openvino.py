@@ -10,7 +10,7 @@ from demo.labelled import write_clips
 from export.clips import read_clips
 from export.quantization import quantise_everything
 from models import load_labels, model_entry
-from service.runtimes.kinds import KINDS
+from service.runtimes.openvino_cpu import OpenVinoCpuRuntime, has_bfloat16
 from tests.server import REPOSITORY
 
 SEED, CLIPS = 79, 12
@@ -28,7 +28,9 @@ def test_openvino_computes_what_the_file_says(name: str, tmp_path: Path) -> None
     file = tmp_path / "model.int8.onnx"
     quantise_everything(REPOSITORY / name / "1" / "model.onnx", file, views)
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-    served = KINDS["openvino"].open(file, "int8", threads=2)
+    served = OpenVinoCpuRuntime(file, "int8", threads=2)
+    # What it does not quantise, some layers of sMLPNet for one, is in bfloat16 where the CPU has it.
+    assert set(served.layers()) <= {"i8", "u8", "bf16" if has_bfloat16() else "f32"}
     wanted = np.concatenate([session.run(["logits"], {"frames": view[None]})[0] for view in views])
     actual = np.concatenate([served.run(view[None], "logits") for view in views])
     differences = np.linalg.norm(actual - wanted, axis=1) / np.linalg.norm(
