@@ -39,9 +39,9 @@ def _keep_reduced_axes(graph: onnx.GraphProto) -> None:
 def _hold_scales(graph: onnx.GraphProto) -> None:
     """Put a maximum with the lowest number, which changes nothing and which no scale passes, where one must not.
 
-    Between a convolution and a LayerNormalization with nothing but sums and transposes between them: the scale of each
-    channel goes through a normalisation over the channels as if they were not its last axis, and is lost. Between a
-    concatenation and a convolution: its input is not quantised in the range that the file gives.
+    Between a convolution and a LayerNormalization with nothing but sums, transposes and reshapes between: the scale of
+    each channel goes through a normalisation over the channels as if they were not its last axis, and is lost.
+    Between a concatenation and a convolution: its input is not quantised in the range that the file gives.
     """
     held = _joined_inputs(graph) | _normalised_outputs(graph)
     if not held:
@@ -63,7 +63,7 @@ def _joined_inputs(graph: onnx.GraphProto) -> set[str]:
 
 
 def _normalised_outputs(graph: onnx.GraphProto) -> set[str]:
-    """Return the names of convolutions' outputs that reach a LayerNormalization by sums and transposes alone."""
+    """Return the names of convolutions' outputs that reach a LayerNormalization by sums, transposes and reshapes."""
     made_by = {name: node for node in graph.node for name in node.output}
     followed = [node.input[0] for node in graph.node if node.op_type == "LayerNormalization"]
     found, seen = set[str](), set[str]()
@@ -75,7 +75,7 @@ def _normalised_outputs(graph: onnx.GraphProto) -> set[str]:
         seen.add(name)
         if node.op_type == "Conv":
             found.add(name)
-        elif node.op_type in ("Add", "Transpose"):
+        elif node.op_type in ("Add", "Transpose", "Reshape"):
             followed += node.input
     return found
 
