@@ -126,7 +126,14 @@ class RuntimeChooser:
             "cpu": cpu_model(),
             "cores": available_cores(),
             "runtimes": {kind.name: kind.version for kind in kinds},
+            "code": _code_of_runtimes(),
         }
+
+
+def _code_of_runtimes() -> str:
+    """Return a digest of the code that opens files and runs them: it changes graphs and sets a runtime's options."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def measure(runtimes: dict[str, Runtime], batches: list[NDArray[np.uint8]]) -> Figures:
