@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as ort
 
 from service.runtimes.base import Runtime
+from service.runtimes.onnx_cpu import PROVIDER, SLOWER_FUSIONS
 from service.runtimes.openvino_cpu import OpenVinoCpuRuntime
 
 # Of ONNX Runtime's optimised graphs.
@@ -35,6 +36,6 @@ def _of_onnxruntime(model_file: Path) -> Counter[str]:
         options = ort.SessionOptions()
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.log_severity_level = 3
-        ort.InferenceSession(model_file, options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(model_file, options, providers=[PROVIDER], disabled_optimizers=SLOWER_FUSIONS)
         graph = onnx.load(options.optimized_model_filepath, load_external_data=False).graph
     return Counter(_TYPES[node.op_type] for node in graph.node if node.op_type in _TYPES)

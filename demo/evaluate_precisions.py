@@ -33,7 +33,7 @@ COLUMNS = (
     "relative error",
     "top-1 as torch fp32",
     "right",
-    "layers in fp32",
+    "layers not in int8",
 )
 
 

@@ -193,10 +193,10 @@ class GroupedTimeMixing(nn.Module):
         return blocks.transpose(1, 2).reshape(size * dim, size * dim)  # (S, S, out, in) -> (S * C, S * C)
 
     def forward(self, x: Tensor, steps: int) -> Tensor:
-        tokens, dim = x.shape[1:]
+        count, dim = x.shape[1:]
         order = self.read_order(steps)
         # (B * groups * S, N, C) -> (B * groups, S, N, C) -> (B * groups, N, S * C)
-        groups = _take(x, order, steps).reshape(-1, self.group_size, tokens, dim).transpose(1, 2).flatten(2)
+        groups = _take(x, order, steps).reshape(-1, self.group_size, count, dim).transpose(1, 2).flatten(2)
         mixed = linear(groups, self.dense_weight())
         if self.kind == "shift_token":
             return mixed
@@ -209,10 +209,10 @@ def _take(x: Tensor, order: list[int], steps: int) -> Tensor:
     """Pick points in time: (B * steps, N, C) -> (B * len(order), N, C)."""
     if order == list(range(steps)):
         return x
-    _, tokens, dim = x.shape
-    clips = x.reshape(-1, steps, tokens * dim)
+    _, count, dim = x.shape
+    clips = x.reshape(-1, steps, count * dim)
     taken = clips.index_select(1, torch.tensor(order, device=x.device))
-    return taken.reshape(-1, tokens, dim)  # (B, len(order), N * C) -> (B * len(order), N, C)
+    return taken.reshape(-1, count, dim)  # (B, len(order), N * C) -> (B * len(order), N, C)
 
 
 class TimeSpaceMixing(SpatialMixing):

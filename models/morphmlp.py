@@ -6,7 +6,8 @@ checkpoints. Image code was never published: the image network here is the video
 temporal branch, which agrees with the paper's parameters and operations for T, B and L (S: 40.5 M, the paper says 38).
 
 Layouts: images (B, C, H, W), video (B, C, T, H, W) at the network's border; inside, a "plane" is channels-last,
-(B, H, W, C) or (B, T, H, W, C), and the spatial layers treat every frame alike.
+(B, H, W, C) or (B, T, H, W, C), and the spatial layers treat every frame alike. Norms, sums and feed-forward parts of
+blocks work on the plane's tokens, (B, N, C).
 """
 
 from __future__ import annotations

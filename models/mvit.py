@@ -5,8 +5,8 @@ Official code: facebookresearch/SlowFast@287ec0076846560f44a9327e931a5a236024053
 checkpoints. The same weights under PyTorchVideo's names (facebookresearch/pytorchvideo) load as well.
 
 Layouts: video in (B, 3, T, H, W), images in (B, 3, H, W); tokens (B, 1 + N, C), the class token first, then the
-N = T*H*W patches in raster order; "map" below means patch tokens laid out as (B, C, T, H, W), T = 1 for images. The
-grid of patches belongs to the network: its position embeddings have that size.
+N = T*H*W patches in raster order; "map" below means patch tokens laid out as (B, C, T, H, W), T = 1 for images, or, a
+frame each, as (B * T, C, H, W). The grid of patches belongs to the network: its position embeddings have that size.
 """
 
 from __future__ import annotations

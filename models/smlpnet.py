@@ -100,7 +100,7 @@ class AxisFC(nn.Module):
         self.weight = nn.Parameter(torch.empty(size, size, 1, 1).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(size).uniform_(-bound, bound))
 
-    def mix(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Mix the last axis but one: (..., size, C) -> (..., size, C)."""
         return self.weight.flatten(1) @ x + self.bias[:, None]
 
@@ -108,15 +108,12 @@ class AxisFC(nn.Module):
 class WidthFC(AxisFC):
     """Mixes the columns, the same in every row and channel: (B, H, W, C) -> (B, H, W, C)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mix(x)
-
 
 class HeightFC(AxisFC):
     """Mixes the rows, the same in every column and channel: (B, H, W, C) -> (B, H, W, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = self.mix(x.flatten(2))  # (B, H, W, C) -> (B, H, W * C)
+        rows = super().forward(x.flatten(2))  # (B, H, W, C) -> (B, H, W * C)
         return torch.unflatten(rows, 2, x.shape[2:])
 
 
@@ -161,7 +158,7 @@ def token_mixing(dim: int, height: int, width: int) -> nn.Sequential:
 
 def channel_mixing(dim: int, mlp_ratio: int) -> nn.Sequential:
     """Return the channel mixing of one block: tokens (B, N, C) in, the same out."""
-    # The authors move axes at index 0 and 3.
+    # The authors' first entry moves axes, and so does a fourth; the Identity keeps the numbers of the others.
     return nn.Sequential(nn.Identity(), nn.LayerNorm(dim), FeedForward(dim, dim * mlp_ratio))
 
 

@@ -164,14 +164,14 @@ class Attention(nn.Module):
         q, k, v = (part.reshape(b, n, self.num_heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
         return q * self.scale, k.transpose(-2, -1), v
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return the new tokens (B, N, C) of what `project` returned."""
         mixed = (q @ k).softmax(dim=-1) @ v
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))  # (B, heads, N, C / heads) -> (B, N, C)
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mix(*self.project(x))
+        return self.attend(*self.project(x))
 
 
 class GlobalBlock(nn.Module):

@@ -119,7 +119,7 @@ class TokenMixer(nn.Module):
             its first token attended to each token (B, N).
         """
         q, k, v = self.attn.project(self.norm1(sequence))
-        attended = self.attn.mix(q, k, v)
+        attended = self.attn.attend(q, k, v)
         # The softmax row of the class token as it is, its own column included in the denominator (the authors' code,
         # where the paper's equation 9 says similarity), averaged over the heads. It is computed a second time by
         # itself: runtimes have one kernel for a whole attention, if nothing else wants the weights inside.

@@ -16,7 +16,7 @@ from service.runtimes.base import OutputName
 PROVIDER = "CPUExecutionProvider"
 # A sum and the LayerNorm of it as one operator take five times as long as the two (45 ms and 9 in morphmlp_s_16x4_k400,
 # ONNX Runtime 1.31.1, two threads, 2026-11-30, AMD EPYC).
-SLOWER = ["SkipLayerNormFusion"]
+SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 
 
 class OnnxCpuRuntime:
@@ -41,7 +41,9 @@ class OnnxCpuRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(model_file, options, providers=[PROVIDER], disabled_optimizers=SLOWER)
+            self._session = ort.InferenceSession(
+                model_file, options, providers=[PROVIDER], disabled_optimizers=SLOWER_FUSIONS
+            )
         except Exception as error:
             # ONNX Runtime's exceptions have no common base below Exception.
             raise RuntimeLoadError(f"ONNX Runtime cannot load {model_file}: {error}") from error

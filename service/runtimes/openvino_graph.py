@@ -27,11 +27,11 @@ def _flatten_norm(norm: ov.Node) -> None:
     """
     source = norm.input_value(0)
     shape = source.get_partial_shape()
-    rank = shape.rank.get_length()
-    if rank < 4 or not _is_last_axis(norm.input_value(1).get_node(), rank):
+    if shape.rank.is_dynamic or len(shape) < 4 or shape[-1].is_dynamic:
         return
-    channels = shape[rank - 1].get_length()
-    tokens = ops.reshape(source, np.array([0, -1, channels]), special_zero=True)
+    if not _is_last_axis(norm.input_value(1).get_node(), len(shape)):
+        return
+    tokens = ops.reshape(source, np.array([0, -1, shape[-1].get_length()]), special_zero=True)
     attributes = norm.get_attributes()
     normalised = ops.mvn(
         tokens, np.array([-1]), attributes["normalize_variance"], attributes["eps"], attributes["eps_mode"]
