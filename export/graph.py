@@ -111,7 +111,7 @@ def served_network(network: Network, dtype: torch.dtype = torch.float32) -> Serv
     """Return a registered network behind the preprocessing of its weights entry, in eval mode.
 
     With another `dtype` than float32 it is a copy of the network that computes in that type, but for normalisation,
-    LayerNorm and softmax; its outputs are float32 all the same.
+    LayerNorm, softmax and the layer that gives the logits, which are float32 all the same.
 
     Raises:
         ExportError: A weight is too large for the type.

@@ -19,18 +19,22 @@ SENSITIVE = ("layer_norm", "softmax", "log_softmax", "logsumexp")
 # takes it from operator set 24 on, which is newer than that of our files.
 NOT_IN_BFLOAT16 = ("conv_transpose2d", "topk")
 
+# Layers that logits come out of, by what their names end with. Were logits rounded, classes that are nearly as likely
+# would be equal.
+HEADS = ("head", "aux_head", "head.projection", "mlp_head.0", "decode_head.conv_seg")
+
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def converted(network: NetworkT, dtype: torch.dtype) -> NetworkT:
-    """Return a copy of a network with parameters and buffers of type `dtype`, except those of LayerNorms.
+    """Return a copy of a network with parameters and buffers of type `dtype`, except those of LayerNorms and heads.
 
     Raises:
         ExportError: A value is too large for the type.
     """
     network = copy.deepcopy(network)
     for name, module in network.named_modules():
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm) or f".{name}".endswith(tuple(f".{head}" for head in HEADS)):
             continue
         for key, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             if value.is_floating_point():
@@ -41,7 +45,10 @@ def converted(network: NetworkT, dtype: torch.dtype) -> NetworkT:
 
 
 def sensitive_in_float32(dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Return a context in which the functions that are not for `dtype` compute in float32 and give `dtype` back."""
+    """Return a context in which functions that are not for `dtype` compute in float32 and give `dtype` back.
+
+    Layers whose weights are float32 take inputs of `dtype`, compute in float32 and give float32.
+    """
     return nullcontext() if dtype == torch.float32 else _SensitiveInFloat32(dtype)
 
 
@@ -55,7 +62,10 @@ class _SensitiveInFloat32(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", None) not in self._functions:
+        name = getattr(func, "__name__", None)
+        if name in ("linear", "conv2d") and args[1].dtype == torch.float32:
+            return func(args[0].float(), *args[1:], **kwargs)
+        if name not in self._functions:
             return func(*args, **kwargs)
         args = _cast(args, torch.float32)
         return _cast(func(*args, **{key: _cast(value, torch.float32) for key, value in kwargs.items()}), self._dtype)
