@@ -9,6 +9,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
+from types import FrameType
 from typing import get_args
 
 from service.manifest import Artefact, EngineBuilder, PrecisionName, read_artefact, unreadable
@@ -93,7 +95,9 @@ class ExportCommand:
         from export.errors import ExportError
 
         # What a container engine sends ends an export as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _was_interrupted.clear()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
         try:
             return _export(arguments)
         except ExportError as error:
@@ -234,5 +238,16 @@ def _failure(error: Exception) -> str:
     return reason.partition("\n")[0]
 
 
+_was_interrupted = Event()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End the export. Where Python ignores exceptions, in a finaliser for one, the next step does."""
+    _was_interrupted.set()
+    raise KeyboardInterrupt
+
+
 def _report(step: str) -> None:
+    if _was_interrupted.is_set():
+        raise KeyboardInterrupt
     print(f"- {step}", file=sys.stderr, flush=True)

@@ -76,6 +76,37 @@ def test_interrupted_export_cleans_up_by_itself(repository: Path, number: signal
     assert list(repository.parent.iterdir()) == [repository]
 
 
+INTERRUPTED_IN_A_FINALISER = """
+import os, signal, sys, time
+from export import precision_files
+from service.cli import main
+
+class Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+def ask_torch(*arguments, ask=precision_files.torch_cases):
+    Finalised()
+    return ask(*arguments)
+
+precision_files.torch_cases = ask_torch
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_export_that_python_does_not_interrupt_ends_at_its_next_step(repository: Path) -> None:
+    before = content(repository)
+    arguments = command(repository)[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IN_A_FINALISER, *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    assert "Exception ignored" in done.stderr
+    assert done.returncode == 130, done.stderr
+    assert "writing" not in done.stderr
+    assert content(repository) == before
+
+
 def test_a_running_export_is_not_taken_for_a_leftover(repository: Path) -> None:
     process = subprocess.Popen(command(repository), stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stderr is not None
