@@ -59,11 +59,6 @@ class _Differences:
             self.torch_right += (torch_answers == labels).tolist()
 
 
-def _open(runtime: str, arithmetic: PrecisionName, model_file: Path) -> Runtime:
-    """Return the runtime as a server opens it."""
-    return KINDS[runtime].open(model_file, arithmetic, available_cores())
-
-
 def _arithmetic(runtime: str, precision: PrecisionName) -> PrecisionName:
     """Return the precision in which a runtime computes a file of `precision` on this CPU."""
     if precision == "bf16" and runtime == "openvino":
@@ -94,7 +89,7 @@ def main() -> None:
     """Print the comparison of a model file with the stored cases as JSON."""
     name, precision, model_file, *cases = sys.argv[1:]
     arithmetic = _arithmetic(name, cast(PrecisionName, precision))
-    runtime, found = _open(name, arithmetic, Path(model_file)), _Differences()
+    runtime, found = KINDS[name].open(Path(model_file), arithmetic, available_cores()), _Differences()
     for file in cases:
         with np.load(file, allow_pickle=False) as case:
             _compare(runtime, case, found)

@@ -51,12 +51,12 @@ class OpenVinoCpuRuntime:
     def __init__(self, model_file: Path, precision: PrecisionName, threads: int) -> None:
         self.precision = precision
         self._core = ov.Core()
-        bfloat16 = has_bfloat16()
+        bfloat16 = precision in ("bf16", "int8") and has_bfloat16()
         if precision == "bf16" and not bfloat16:
             raise RuntimeLoadError("this CPU has no bfloat16 instructions (avx512_bf16 or amx_bf16): choose fp32")
         self._options = {
             # Otherwise the plugin takes bfloat16 for all files wherever the CPU has it.
-            "INFERENCE_PRECISION_HINT": "bf16" if precision in ("bf16", "int8") and bfloat16 else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
         }
