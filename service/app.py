@@ -154,9 +154,14 @@ def _build_state(settings: Settings, metrics: Metrics) -> ServerState:
 
 async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool:
     """Load everything that the server needs; return whether that worked."""
+    parts = [asyncio.create_task(part) for part in (state.pool.start(), state.repository.load())]
     try:
-        await asyncio.gather(state.pool.start(), state.repository.load())
+        await asyncio.gather(*parts)
     except Exception as error:
+        # The other part ends first: the reason is to be the last line of the log.
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
         # What an operator can mend is named; anything else is a fault of ours and needs its traceback.
         named = isinstance(error, (ManifestError, RuntimeLoadError, InternalError))
         logger.critical("cannot start: %s", error, exc_info=not named)
