@@ -19,7 +19,7 @@ from export.rewrites import RuntimeName
 from export.verification import LIMITS, measure_on_clips, torch_cases, verify
 from models import Network
 from service.manifest import EngineBuilder, Precision, PrecisionName
-from service.parity import class_logits
+from service.manifest.parity import class_logits
 
 _DTYPES: dict[PrecisionName, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -23,8 +23,8 @@ from export.progress import run_module, tracked
 from export.rewrites import RuntimeName
 from models import model_entry
 from service.manifest import ClipFigures, PrecisionName, Verification
-from service.parity import LIMITS as PARITY_LIMITS
-from service.parity import parity_view
+from service.manifest.parity import LIMITS as PARITY_LIMITS
+from service.manifest.parity import parity_view
 
 _VIEWS, _VIEWS_FOR_MASKS = 8, 2
 # Compared as far as the largest batch allows, and that as well. The graph is traced with two views: what was taken from
@@ -184,7 +184,13 @@ def _compare(
             if case.labels is not None:
                 arrays["labels"] = case.labels
             np.savez(files[-1], batch_sizes=np.array(batch_sizes), **arrays)  # type: ignore[arg-type]
-        command = ["export.comparison", LIMITS[precision].runtime, precision, str(model_file), *map(str, files)]
+        command = [
+            "service.runtimes.comparison",
+            LIMITS[precision].runtime,
+            precision,
+            str(model_file),
+            *map(str, files),
+        ]
         runs = sum(ceil(len(case.views) / size) for case in cases for size in batch_sizes)
         try:
             figures: dict[str, Any] = json.loads(run_module(command, runs, "run"))

@@ -16,9 +16,9 @@ from service.batching import Batcher, BatchSettings, Caller
 from service.errors import RuntimeLoadError
 from service.fairness import FairGate
 from service.manifest import Artefact, ClassifierManifest, Manifest, SegmenterManifest, TensorSpec
+from service.manifest.parity import LIMITS, parity_error, parity_view
 from service.media.preprocessing import aligned_size
 from service.metrics import ModelMetrics
-from service.parity import LIMITS, parity_error, parity_view
 from service.runtimes.base import OutputName, Runtime
 from service.runtimes.options import ViewShape
 

@@ -19,7 +19,7 @@ from export.resume import finished
 from export.verification import Case, torch_cases, torch_outputs, verification_inputs, verify
 from models import create_model, load_checkpoint, load_labels, model_entry
 from service.manifest import Artefact, read_artefact
-from service.parity import parity_view
+from service.manifest.parity import parity_view
 
 NAME = "uniformer_tiny_shapes"
 ROOT = Path(__file__).parents[2]
@@ -96,8 +96,8 @@ def test_file_computes_what_torch_computes_on_normalised_input(artefact: Artefac
 
 
 def test_manifest_carries_what_torch_says_of_the_parity_view(artefact: Artefact, checkpoint: Path) -> None:
-    # By the formula in service/parity.py's words: slope of columns, rows, channels and time, and five high bits of
-    # a multiple of 2654435761 as grain.
+    # By the formula in the words of service.manifest.parity: slope of columns, rows, channels and time, and five high
+    # bits of a multiple of 2654435761 as grain.
     view, (frames, height, width, channels) = parity_view(input_shape(NAME)), input_shape(NAME)
     for place in ((0, 0, 0, 0), (0, 0, 0, 1), (3, 50, 95, 2), (7, 95, 0, 1)):
         time, row, column, channel = place

@@ -1,9 +1,9 @@
 """The other process of a verification: run a model file and compare it with what torch said.
 
-`python -m export.comparison RUNTIME PRECISION MODEL CASE...` knows nothing but the file, the inputs and the expected
-outputs, runs the file by the server's own code, and imports neither torch nor the networks. A dot on a line of its own
-tells that a run is done. The first view of the first case, alone in its batch, is compared as a server compares it when
-it loads the file.
+`python -m service.runtimes.comparison RUNTIME PRECISION MODEL CASE...`, which an export starts, knows nothing but the
+file, the inputs and the expected outputs, and runs the file by the server's own code. A dot on a line of its own tells
+that a run is done. The first view of the first case, alone in its batch, is compared as a server compares it when it
+loads the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from service.machine import available_cores
 from service.manifest import PrecisionName
-from service.parity import class_logits, parity_error
+from service.manifest.parity import class_logits, parity_error
 from service.runtimes.base import OutputName, Runtime
 from service.runtimes.kinds import KINDS
 

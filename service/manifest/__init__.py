@@ -221,8 +221,8 @@ class _Manifest(_Part):
     Attributes:
         clips: SHA-256 over the names and digests of the media files that precisions were calibrated and measured with;
             None: there were none.
-        parity: What torch says of the parity view in float32, a number a class (service/parity.py), which the server
-            compares with what it gets when it loads the model; None: it loads the model without.
+        parity: What torch says of the parity view (`service.manifest.parity`) in float32, a number a class, which the
+            server compares with what it gets when it loads the model; None: it loads the model without.
         opset: ONNX's operator set in the model files; those in bf16 have 22, in which convolutions came to take it.
     """
 
