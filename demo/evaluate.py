@@ -54,7 +54,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8017, help="port of the server under test (%(default)s)")
     arguments = parser.parse_args()
     files = {labels: generate_files(arguments.seed, arguments.clips, labels) for labels in LABEL_SETS}
-    with local_server(arguments.port) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    with (
+        local_server(arguments.port) as server,
+        httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client,
+    ):
         found = {name: find_confusions(client, name, files[model_entry(name).weights.labels]) for name in RECIPES}
     print(f"top-1 over HTTP of {arguments.clips} clips (seed {arguments.seed})")
     for name, confusions in found.items():

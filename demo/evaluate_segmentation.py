@@ -56,7 +56,7 @@ def main() -> None:
     served, torch = MeanIoU(len(SCENE_LABELS)), MeanIoU(len(SCENE_LABELS))
     with (
         local_server(arguments.port) as server,
-        httpx.Client(base_url=server.url, timeout=60) as client,
+        httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client,
         ThreadPoolExecutor(CLIENTS) as threads,
     ):
         answers = threads.map(partial(served_mask, client), (content for content, _ in scenes))
