@@ -22,6 +22,7 @@ from service.errors import (
 )
 from service.media.formats import SNIFF_BYTES, sniff
 from service.memory import Holding, MemoryBudget
+from service.shedding import shedding
 
 FILE_FIELD = b"file"
 # Bytes that the boundaries and headers of a form, and what is around them, may add to the file.
@@ -65,7 +66,7 @@ async def receive_upload(
     Raises:
         UploadStalledError: No byte has come for `idle_timeout` seconds.
         PayloadTooLargeError: More than `max_bytes`; noticed from the header or on the way, never after the fact.
-        QueueFullError: All uploads together would go over what `memory` allows.
+        QueueFullError: All uploads together would go over what `memory` allows, or the kernel has nothing left.
         UnsupportedMediaError: The first bytes are of no accepted format, or the body is compressed.
         BadParameterError: No bytes, a broken form, a form of anything but one file, or a client that stopped sending.
     """
@@ -86,8 +87,23 @@ async def receive_upload(
 
 
 def open_upload() -> int:
-    """Return the file descriptor of a new memory file for an upload."""
-    return os.memfd_create("upload", os.MFD_CLOEXEC)
+    """Return the file descriptor of a new memory file for an upload.
+
+    Raises:
+        QueueFullError: The server has no file descriptors left.
+    """
+    with shedding():
+        return os.memfd_create("upload", os.MFD_CLOEXEC)
+
+
+def append(descriptor: int, content: bytes | memoryview) -> None:
+    """Add bytes to the memory file of an upload.
+
+    Raises:
+        QueueFullError: The server has no memory left.
+    """
+    with shedding():
+        os.write(descriptor, content)
 
 
 async def body_chunks(request: Request, idle_timeout: float) -> AsyncIterator[bytes]:
@@ -177,7 +193,7 @@ class _RawSink:
 
     def write(self, chunk: bytes) -> None:
         self._held.take(len(chunk))
-        os.write(self._descriptor, chunk)
+        append(self._descriptor, chunk)
 
     def finish(self) -> None:
         pass

@@ -17,8 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Generic, TypeVar
@@ -31,7 +30,6 @@ from service.errors import (
     BadParameterError,
     InternalError,
     MediaLimitError,
-    QueueFullError,
     ServiceError,
     UndecodableMediaError,
     UnsupportedMediaError,
@@ -47,6 +45,7 @@ from service.media.types import (
     PictureResult,
     WorkerReady,
 )
+from service.shedding import shedding
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +145,7 @@ class WorkerProcess:
             QueueFullError: The server has no file descriptors or memory left; the worker is as it was.
         """
         with ExitStack() as files:
-            with _shedding():
+            with shedding():
                 arrays = [_memory_file(size, files) for size in request.array_bytes]
             message = await self._ask(upload, request, arrays, cpu_seconds)
             if not message:
@@ -159,7 +158,7 @@ class WorkerProcess:
             return b""
         self._limit_processor_time(cpu_seconds)
         try:
-            with _shedding():
+            with shedding():
                 socket.send_fds(self.connection, [request.model_dump_json().encode()], [upload, *arrays])
         except ConnectionError:
             return b""
@@ -229,21 +228,6 @@ def _environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-@contextmanager
-def _shedding() -> Iterator[None]:
-    """Refuse the request where the kernel refuses the server what the block asks for; a lost connection is let pass."""
-    try:
-        yield
-    except ConnectionError:
-        raise
-    except OSError as error:
-        logger.error("an upload was not decoded: %s", error)
-        raise QueueFullError(
-            f"the server has nothing left to decode one more upload with ({error.strerror}); try again later",
-            retry_after=1,
-        ) from error
-
-
 def _memory_file(size: int, files: ExitStack) -> int:
     """Return the descriptor of a memory file that keeps its size, and that `files` closes.
 
@@ -270,7 +254,7 @@ def _read_reply(message: bytes, arrays: list[int], request: AnyRequest, result_t
     if not isinstance(answer, result_type):
         raise InternalError(f"a decode worker sent {answer!r:.200} in place of a {result_type.__name__}")
     check_answer(answer, request)
-    with _shedding():
+    with shedding():
         return Decoded(answer, tuple(map(_mapped, arrays, answer.shapes)))
 
 

@@ -241,13 +241,13 @@ def limit_free_descriptors(pid: int, count: int) -> None:
     """Have a process find so many more file descriptors; the kernel takes the lowest number that is free."""
     opened = {int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir()}
     free = (number for number in itertools.count() if number not in opened)
-    last = next(itertools.islice(free, count - 1, None))
+    first_refused = next(itertools.islice(free, count, None))
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (last + 1, hard))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_refused, hard))
 
 
 # The upload takes the first, its pixels the second on their way to the worker, and a third where they are mapped.
-@pytest.mark.parametrize("free", [1, 2, 3])
+@pytest.mark.parametrize("free", [0, 1, 2, 3])
 def test_server_without_file_descriptors_sheds_uploads_and_keeps_its_workers(tmp_path: Path, free: int) -> None:
     with serving(tmp_path, decode_workers=1) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         # The connection is kept, and whatever else opens once is open.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.upload import check_media, open_upload
+from service.api.upload import append, check_media, open_upload
 from service.api.v2.contract import CLIP, FRAMES
 from service.errors import BadParameterError, ServiceError
 
@@ -32,7 +32,7 @@ class Clips:
 
     def write(self, content: bytes | memoryview) -> None:
         """Add to the present file."""
-        os.write(self.descriptors[-1], content)
+        append(self.descriptors[-1], content)
 
     def close(self) -> None:
         """Give all files back."""
