@@ -10,48 +10,24 @@ import argparse
 import io
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from bench.clips import COUNT, ENCODINGS, FPS, HEIGHT, WIDTH, make_clip
 from bench.ffmpeg import restart_with_ffmpeg
 from service.manifest import Sampling
 from service.media.frames import FrameSource, read_frames
 from service.media.sampling import clip_indices
 from service.media.types import DecodeLimits
 
-FPS, SECONDS, HEIGHT, WIDTH = 30, 10, 256, 340
-COUNT = FPS * SECONDS
 LIMITS = DecodeLimits(max_pixels=1 << 24, max_frames=10_000, max_seconds=600, max_streams=8)
 Frames = dict[int, NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """An encoder by FFmpeg's name, with its options."""
-
-    container: str
-    codec: str
-    options: dict[str, str]
-
-
-ENCODINGS = {
-    "H.264, encoder's defaults (keyint 250)": Encoding("mp4", "libx264", {}),
-    "H.264, keyint 250, no B-frames": Encoding("mp4", "libx264", {"bf": "0"}),
-    "H.264, keyint 48": Encoding("mp4", "libx264", {"g": "48"}),
-    "H.264, keyint 48, no B-frames": Encoding("mp4", "libx264", {"g": "48", "bf": "0"}),
-    "HEVC, encoder's defaults": Encoding("mp4", "libx265", {"x265-params": "log-level=none"}),
-    "VP9, keyint 128": Encoding("webm", "libvpx-vp9", {"g": "128", "deadline": "good", "cpu-used": "4", "b:v": "400k"}),
-}
 
 
 def samplings() -> dict[str, list[int]]:
@@ -70,34 +46,6 @@ def samplings() -> dict[str, list[int]]:
         "16 segments": taken(segments, 1),
         "64 frames": taken(uniform, 1),
     }
-
-
-def make_clip(encoding: Encoding) -> bytes:
-    """Return a clip in which a camera pans over a textured scene, discs move and the sensor is noisy."""
-    rng = np.random.default_rng(20)
-    scene = np.zeros((2 * HEIGHT, 3 * WIDTH, 3), np.float32)
-    for scale in (4, 16, 64):
-        grain = rng.random((2 * HEIGHT // scale + 1, 3 * WIDTH // scale + 1, 3), np.float32) - 0.5
-        scene += cv2.resize(grain, (3 * WIDTH, 2 * HEIGHT), interpolation=cv2.INTER_CUBIC) * 20 * scale**0.5
-    discs = rng.random((6, 6))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip"
-        with av.open(str(path), "w", format=encoding.container) as output:
-            stream = output.add_stream(encoding.codec, rate=FPS, options=encoding.options)
-            assert isinstance(stream, VideoStream)
-            stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-            for number in range(COUNT):
-                left = int(WIDTH * (1 + 0.9 * np.sin(number / 60)))
-                top = int(HEIGHT * (0.5 + 0.4 * np.sin(number / 45)))
-                picture = scene[top : top + HEIGHT, left : left + WIDTH] + 120
-                for x, y, dx, dy, size, shade in discs:
-                    at = (int((x + dx * number / 90) % 1 * WIDTH), int((y + dy * number / 90) % 1 * HEIGHT))
-                    cv2.circle(picture, at, int(10 + 30 * size), (255 * shade, 255 * x, 255 * y), -1)
-                picture = picture + rng.normal(0, 2, picture.shape).astype(np.float32)
-                pixels = np.clip(picture, 0, 255).astype(np.uint8)
-                output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-            output.mux(stream.encode(None))
-        return path.read_bytes()
 
 
 def planned(content: bytes, wanted: Sequence[int]) -> tuple[Frames, int]:
