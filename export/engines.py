@@ -7,6 +7,8 @@ What is built here is thrown away.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from export.errors import ExportError
@@ -35,6 +37,17 @@ def check_engine(builder: EngineBuilder, name: str, model_file: Path, precision:
         return run_module(["service.runtimes.tensorrt.build", builder], 1, "engine", json.dumps(request)).strip()
     except ExportError as error:
         raise ExportError(f"{builder} makes no engine of {model_file.name}: {error}") from error
+
+
+def builder_version(builder: EngineBuilder) -> str | None:
+    """Return the version of a builder as `check_engine` does, or None if it cannot be imported.
+
+    That of the bindings: the distributions that bring them have several names, and versions of their own.
+    """
+    command = [sys.executable, "-c", f"import {builder}; print({builder}.__version__)"]
+    # Elsewhere, since libraries for GPUs may crash where there is none.
+    run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return run.stdout.strip() if run.returncode == 0 else None
 
 
 def _views(name: str) -> dict[str, tuple[int, ...]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
 from export.artefact import Order
 from export.classes import Classes
+from export.engines import builder_version
 from export.manifests import make_manifest
 from service.manifest import MANIFEST_FILE, Artefact, ManifestError, parse_version, read_artefact
 
@@ -29,9 +29,10 @@ def finished(order: Order, repository: Path) -> Artefact | None:
 
 
 def _has_what_is_ordered(artefact: Artefact, order: Order) -> bool:
-    manifest, engines = artefact.manifest, {builder: version(builder) for builder in order.engines}
+    manifest, engines = artefact.manifest, {builder: builder_version(builder) for builder in order.engines}
     return (
         set(manifest.precisions) == set(order.precisions)
+        # A builder that cannot be asked is None, and confirms nothing.
         and all(engines.items() <= entry.engines.items() for entry in manifest.precisions.values())
         and manifest.max_batch_size == order.max_batch_size
     )

@@ -128,6 +128,37 @@ def test_artefact_that_is_damaged_or_would_be_another_now_is_made_again(
     assert finished(order, repository) is None
 
 
+@pytest.mark.parametrize(
+    ("bindings", "is_finished"),
+    [
+        ("__version__ = '11.4.0.106'", True),
+        ("__version__ = '11.5.0.1'", False),
+        ("raise ImportError('libnvinfer.so.11')", False),
+    ],
+)
+def test_engines_are_confirmed_by_the_version_that_the_bindings_tell(
+    exported: tuple[Path, subprocess.CompletedProcess[str]],
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bindings: str,
+    is_finished: bool,
+) -> None:
+    """The distribution that brings them is called tensorrt-cu13: none is called as the module is."""
+    repository = tmp_path / "repository"
+    shutil.copytree(exported[0], repository)
+    file = repository / NAMES[0] / "1/manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["precisions"]["fp32"]["engines"] = {"tensorrt": "11.4.0.106"}
+    file.write_text(json.dumps(manifest))
+    (tmp_path / "packages/tensorrt").mkdir(parents=True)
+    (tmp_path / "packages/tensorrt/__init__.py").write_text(bindings)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
+    order = make_order(NAMES[0], weights / f"{NAMES[0]}.safetensors", 2, engines=["tensorrt"])
+    assert (finished(order, repository) is not None) is is_finished
+
+
 def test_source_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
     checkpoint = tmp_path / "weights.safetensors"
     checkpoint.write_bytes(b"as ordered")
