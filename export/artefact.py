@@ -14,7 +14,7 @@ from export.classes import Classes, own_classes, registered_classes
 from export.clips import read_clips
 from export.errors import ExportError
 from export.graph import served_network
-from export.manifests import make_manifest
+from export.manifests import digests_of, make_manifest
 from export.precision_files import PrecisionWriter
 from export.progress import Report
 from export.sources import Sources
@@ -158,7 +158,8 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
             (stage.folder / PALETTE_FILE).write_text(palette, encoding="utf-8")
 
         def write_manifest(version: str) -> None:
-            manifest = make_manifest(name, version, sources, len(classes.labels), stage.folder, written, writer.parity)
+            files = digests_of(stage.folder)
+            manifest = make_manifest(name, version, sources, len(classes.labels), files, written, writer.parity)
             text = manifest.model_dump_json(indent=2) + "\n"
             (stage.folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 

@@ -57,25 +57,37 @@ def model_file_name(precision: PrecisionName) -> str:
     return "model.onnx" if precision == "fp32" else f"model.{precision}.onnx"
 
 
+def digests_of(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file in a folder that holds nothing else, by name.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    return {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
+
+
 def make_manifest(
     name: str,
     version_name: str,
     sources: Sources,
     num_classes: int,
-    folder: Path,
+    files: dict[str, str],
     precisions: dict[PrecisionName, Precision],
     parity: tuple[float, ...],
 ) -> Manifest:
-    """Return the manifest of the files in `folder`.
+    """Return the manifest of an artefact's files.
 
     Args:
         name: Registered name.
         version_name: Number of the artefact's version.
         sources: What they were made from.
         num_classes: Outputs of the network's head.
-        folder: Where models, labels and palette lie.
+        files: SHA-256 of models, labels and palette by name (`digests_of`).
         precisions: The model files, and what they differ by from torch; fp32 is among them.
         parity: What torch says of the parity view.
+
+    Raises:
+        pydantic.ValidationError: A file is missing among `files`.
     """
     weights = model_entry(name).weights
     common: dict[str, Any] = {
@@ -93,7 +105,7 @@ def make_manifest(
         "max_batch_size": max(precisions["fp32"].verification.batch_sizes),
         "precisions": precisions,
         "tools": tool_versions({entry.runtime for entry in precisions.values()} - {"onnxruntime"}),
-        "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+        "files": files,
     }
     if weights.task == "image_segmentation":
         return SegmenterManifest(

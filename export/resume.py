@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from export.artefact import Order
 from export.classes import Classes
 from export.engines import builder_version
@@ -39,15 +41,14 @@ def _has_what_is_ordered(artefact: Artefact, order: Order) -> bool:
 
 
 def _would_be_made_now(artefact: Artefact, order: Order) -> bool:
-    """Tell whether the manifest would say the same if it were written now, but for the files' digests."""
-    was = artefact.manifest
-    if was.parity is None:
-        return False
-    classes = order.classes
-    if Classes(artefact.labels, artefact.palette) != classes:
+    """Tell whether the manifest would say the same of the artefact's files if it were written now."""
+    was, classes = artefact.manifest, order.classes
+    if was.parity is None or Classes(artefact.labels, artefact.palette) != classes:
         return False
     num_classes = len(classes.labels)
-    now = make_manifest(
-        order.name, was.version, order.sources, num_classes, artefact.folder, was.precisions, was.parity
-    )
-    return was.model_dump(exclude={"files"}) == now.model_dump(exclude={"files"})
+    try:
+        now = make_manifest(order.name, was.version, order.sources, num_classes, was.files, was.precisions, was.parity)
+    except ValidationError:
+        # It has not the files that an artefact of today has.
+        return False
+    return was == now

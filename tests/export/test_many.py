@@ -103,7 +103,7 @@ def test_folder_whose_name_is_no_number_is_no_version(
         assert stage.put_in_place(NAMES[0], lambda _: None) == repository / NAMES[0] / "2"
 
 
-@pytest.mark.parametrize("damage", ["content", "missing", "tools", "protocol", "code"])
+@pytest.mark.parametrize("damage", ["content", "missing", "tools", "protocol", "code", "names"])
 def test_artefact_that_is_damaged_or_would_be_another_now_is_made_again(
     exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path, tmp_path: Path, damage: str
 ) -> None:
@@ -122,10 +122,25 @@ def test_artefact_that_is_damaged_or_would_be_another_now_is_made_again(
             manifest["tools"]["torch"] = "1.0"
         elif damage == "code":
             manifest["tools"]["code"] = "of another day"
+        elif damage == "names":
+            (folder / "labels.txt").rename(folder / "classes.txt")
+            manifest["labels"] = "classes.txt"
+            manifest["files"]["classes.txt"] = manifest["files"].pop("labels.txt")
         else:
             manifest["preprocessing"]["channels"] = "bgr"
         (folder / "manifest.json").write_text(json.dumps(manifest))
     assert finished(order, repository) is None
+
+
+def test_what_others_put_into_the_folder_counts_for_nothing(
+    exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(exported[0], repository)
+    folder = repository / NAMES[0] / "1"
+    (folder / ".DS_Store").write_bytes(b"of a file manager")
+    (folder / "@eaDir").mkdir()
+    assert finished(make_order(NAMES[0], weights / f"{NAMES[0]}.safetensors", 2), repository) is not None
 
 
 @pytest.mark.parametrize(
