@@ -27,7 +27,7 @@ from service.repository.artefacts import Found, find_artefacts
 from service.repository.choice import check_names, shown_choice
 from service.repository.loading import gpu_options, warnings_about
 from service.runtimes.gpu import driver_version, find_gpu
-from service.runtimes.kinds import ALL_KINDS, GPU, KINDS, RuntimeKind, installed_version
+from service.runtimes.kinds import ALL_KINDS, GPU, KINDS, RuntimeKind, clash_of_packages
 from service.runtimes.selection import AUTO
 from service.settings import Settings
 
@@ -153,11 +153,8 @@ def _examine_runtimes(report: Report, settings: Settings) -> None:
             report.say(kind.name, problem)
     if not any(kind.version for kind in ALL_KINDS.values()):
         report.complain("none installed", f"choose one: {KINDS['onnxruntime'].cure}, or on a GPU 'clipserve[gpu]'")
-    if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
-        report.complain(
-            "onnxruntime-gpu",
-            "lies in the same folder as onnxruntime and breaks it: uninstall both, then install the one you want",
-        )
+    if clash := clash_of_packages():
+        report.complain("two packages", clash)
     report.say("tried on a GPU", "nothing: no part of this version has been run or measured on one (docs/gpu.md)")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from service.errors import RuntimeLoadError
 from service.manifest import PrecisionName
 from service.runtimes.base import Runtime
-from service.runtimes.gpu import find_gpu
+from service.runtimes.gpu import GpuError, find_gpu
 from service.runtimes.options import GpuOptions
 from service.runtimes.tensorrt.api import BindingsName
 
@@ -71,6 +71,9 @@ class RuntimeKind:
             )
         if self.version is None:
             raise RuntimeLoadError(f"runtime {self.name} is not installed: {self.cure}")
+        # The provider of the CPU is in both packages.
+        if self.name == "cuda" and (clash := clash_of_packages()):
+            raise RuntimeLoadError(f"runtime {self.name}: {clash}")
         try:
             if self.device == GPU:
                 # Libraries for GPUs may crash where there is none.
@@ -78,8 +81,20 @@ class RuntimeKind:
             return self.load(model_file, precision, threads, options)
         except ImportError as error:
             raise RuntimeLoadError(f"runtime {self.name} is not installed ({error}): {self.cure}") from error
+        except GpuError as error:
+            raise RuntimeLoadError(f"runtime {self.name}: the GPU does not take {model_file}: {error}") from error
         except RuntimeLoadError as error:
             raise RuntimeLoadError(f"runtime {self.name}: {error}") from error
+
+
+def clash_of_packages() -> str | None:
+    """Return what is wrong where both packages of ONNX Runtime are installed; None where it is one at most."""
+    if installed_version("onnxruntime") is None or installed_version("onnxruntime-gpu") is None:
+        return None
+    return (
+        "onnxruntime-gpu lies in the same folder as onnxruntime, and one has overwritten the other: "
+        "uninstall both, then install the one you want"
+    )
 
 
 def installed_version(package: str) -> str | None:
@@ -119,7 +134,7 @@ def _tensorrt(bindings: BindingsName) -> Callable[[Path, PrecisionName, int, Gpu
     return load
 
 
-_HALVES: tuple[PrecisionName, ...] = ("fp32", "fp16", "bf16")
+_FLOATS: tuple[PrecisionName, ...] = ("fp32", "fp16", "bf16")
 
 # Of the CPU: those that the setting "auto" chooses among.
 KINDS = {
@@ -135,20 +150,20 @@ KINDS = {
             ("fp32", "fp16", "int8"),
             _onnxruntime,
         ),
-        RuntimeKind("openvino", "openvino", ("openvino",), "openvino", CPU, (*_HALVES, "int8"), _openvino),
+        RuntimeKind("openvino", "openvino", ("openvino",), "openvino", CPU, (*_FLOATS, "int8"), _openvino),
     )
 }
 GPU_KINDS = {
     kind.name: kind
     for kind in (
-        RuntimeKind("cuda", "onnxruntime", ("onnxruntime-gpu",), "gpu", GPU, _HALVES, _cuda),
+        RuntimeKind("cuda", "onnxruntime", ("onnxruntime-gpu",), "gpu", GPU, _FLOATS, _cuda),
         RuntimeKind(
             "tensorrt",
             "tensorrt",
             ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"),
             "tensorrt",
             GPU,
-            (*_HALVES, "int8"),
+            (*_FLOATS, "int8"),
             _tensorrt("tensorrt"),
         ),
         RuntimeKind(
@@ -157,7 +172,7 @@ GPU_KINDS = {
             ("tensorrt-rtx",),
             "tensorrt-rtx",
             GPU,
-            (*_HALVES, "int8"),
+            (*_FLOATS, "int8"),
             _tensorrt("tensorrt_rtx"),
         ),
     )

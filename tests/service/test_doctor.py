@@ -125,4 +125,4 @@ def test_two_packages_of_onnx_runtime_in_one_folder_are_a_problem(tmp_path: Path
     metadata.write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
     run = doctor(PYTHONPATH=str(tmp_path))
     assert run.returncode == 1
-    assert "uninstall both" in finding(run, "onnxruntime-gpu")
+    assert "uninstall both" in finding(run, "two packages")

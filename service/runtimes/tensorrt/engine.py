@@ -55,13 +55,10 @@ class TensorRtRuntime:
             raise RuntimeLoadError(f"{bindings} cannot load its engine of {model_file}: {self._log}")
         # A graph holds for the shapes that it was captured with.
         has_fixed_views = profiles.smallest == profiles.largest
-        try:
-            self._lanes = {
-                size: _Lane(trt, engine, index, (size, *profiles.largest), has_fixed_views)
-                for index, size in enumerate(profiles.batch_sizes)
-            }
-        except GpuError as error:
-            raise RuntimeLoadError(f"{model_file} does not fit on the GPU: {error}") from error
+        self._lanes = {
+            size: _Lane(trt, engine, index, (size, *profiles.largest), has_fixed_views)
+            for index, size in enumerate(profiles.batch_sizes)
+        }
         self._sizes = profiles.batch_sizes
 
     def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
