@@ -1,6 +1,7 @@
 """TensorRT as far as it goes without a GPU: engines are built and kept, all else is refused with a reason."""
 
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -155,16 +156,39 @@ def test_engine_is_built_once_and_again_when_anything_differs(
         """Ask for an engine and return how many were built for that."""
         caplog.clear()
         plan = find_engine("tensorrt_rtx", version, request, gpu, store)
-        # What does not fit any more is not kept.
-        assert stored_file(tmp_path).read_bytes().endswith(plan)
+        assert any(file.read_bytes().endswith(plan) for file in folder.glob("*.engine"))
         return caplog.text.count("building a TensorRT engine")
 
+    folder = tmp_path / "cache/engines"
     newer = replace(SOME_GPU, driver="581.0")
     assert [builds(), builds(), builds(gpu=newer), builds(gpu=newer), builds()] == [1, 0, 1, 0, 1]
-    assert [builds(version="9"), builds(version="9")] == [1, 0]
-    fewer = replace(REQUEST, profiles=Profiles((1,), VIEW, VIEW, VIEW))
-    assert [builds(fewer), builds(fewer)] == [1, 0]
-    assert not [file for file in (tmp_path / "cache/engines").iterdir() if file.is_dir()]
+    assert [builds(version="9"), builds(version="9"), builds()] == [1, 0, 1]
+    # What does not fit any more is not kept; what another server may still use is.
+    assert len(list(folder.glob("*.engine"))) == 1
+    fewer, other = replace(REQUEST, profiles=Profiles((1,), VIEW, VIEW, VIEW)), replace(SOME_GPU, name="another")
+    assert [builds(fewer), builds(gpu=other), builds(), builds(fewer), builds(gpu=other)] == [1, 1, 0, 0, 0]
+    assert {file.suffix for file in folder.iterdir()} == {".engine", ".lock", ""}
+
+
+def test_build_that_was_killed_is_in_nobodys_way(store: EngineStore, tmp_path: Path) -> None:
+    left = tmp_path / f"cache/engines/{engine_name(facts())}.plan"
+    left.write_bytes(b"half an engine")
+    plan = find_engine("tensorrt_rtx", VERSION, REQUEST, SOME_GPU, store)
+    assert len(plan) > 1000
+    assert not left.exists()
+
+
+def test_engine_that_cannot_be_kept_leaves_nothing(
+    store: EngineStore, plan: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(plan) // 2, limits[1]))
+    try:
+        store.save("name", facts(), plan)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot be kept" in caplog.text
+    assert [file.name for file in (tmp_path / "cache/engines").iterdir()] == ["key"]
 
 
 def test_file_that_tensorrt_does_not_take_is_named_with_its_words(store: EngineStore, tmp_path: Path) -> None:

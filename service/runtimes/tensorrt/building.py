@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.files import replacing
 from service.manifest import PrecisionName
 from service.runtimes.options import ViewShape
 from service.runtimes.tensorrt.api import IBuilderConfig, Log, Module
@@ -82,7 +83,9 @@ def build(trt: Module, request: BuildRequest) -> bytes:
         raise BuildError(f"cannot be built: {log}")
     plan = bytes(serialized)
     if request.timing_cache is not None:
-        request.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        # Of models that are built at the same time, the measurements of one are kept.
+        with replacing(request.timing_cache) as file:
+            file.write(bytes(config.get_timing_cache().serialize()))
     if request.is_for_here and trt.Runtime(log.logger).deserialize_cuda_engine(plan) is None:
         raise BuildError(f"does not load on this GPU: {log}")
     return plan

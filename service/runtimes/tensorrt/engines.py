@@ -21,6 +21,11 @@ from service.runtimes.tensorrt.store import EngineStore, Facts
 logger = logging.getLogger(__name__)
 
 
+# What changes for good: an engine of another version of these is replaced. Those for other GPUs, or for other batches,
+# may belong to another server that keeps its engines in the same folder.
+_VERSIONS = ("TensorRT", "driver")
+
+
 def engine_facts(bindings: BindingsName, version: str, request: BuildRequest, gpu: Gpu) -> dict[str, object]:
     """Return everything that an engine depends on."""
     return {
@@ -37,8 +42,8 @@ def engine_facts(bindings: BindingsName, version: str, request: BuildRequest, gp
 
 
 def engine_name(facts: Facts) -> str:
-    """Return the name that engines of one model and one way of serving it share; the rest may change underneath."""
-    lasting = [facts[key] for key in ("model", "precision", "bindings")]
+    """Return the name of the engine of one model, way of serving it and GPU; what is left are versions."""
+    lasting = [facts[key] for key in facts if key not in _VERSIONS]
     return hashlib.sha256(repr(lasting).encode()).hexdigest()[:32]
 
 

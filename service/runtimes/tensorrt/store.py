@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.errors import RuntimeLoadError
+from service.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +84,14 @@ class EngineStore:
         return plan
 
     def save(self, name: str, facts: Facts, plan: bytes) -> None:
-        """Keep an engine, in place of the one that had its name."""
+        """Keep an engine, in place of the one that had its name; where it cannot be written, the log says so."""
         header = _serialized(facts)
         signed = len(header).to_bytes(_LENGTH_BYTES, "big") + header + plan
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-            file.write(self._digest(signed) + signed)
-        os.replace(file.name, self._folder / f"{name}.engine")
+        try:
+            with replacing(self._folder / f"{name}.engine") as file:
+                file.write(self._digest(signed) + signed)
+        except OSError as error:
+            logger.warning("the TensorRT engine %s cannot be kept (%s): the next start builds it again", name, error)
 
     @contextmanager
     def building(self, name: str) -> Iterator[Path]:
@@ -96,8 +99,13 @@ class EngineStore:
         lock = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-                yield Path(folder) / "plan"
+            # A turn that was killed has left its file.
+            output = self._folder / f"{name}.plan"
+            output.unlink(missing_ok=True)
+            try:
+                yield output
+            finally:
+                output.unlink(missing_ok=True)
         finally:
             os.close(lock)
 
