@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import RuntimeLoadError
+from service.files import replacing
 from service.machine import available_cores, cpu_model
 from service.manifest import Artefact, PrecisionName
 from service.runtimes.base import Runtime
@@ -54,7 +53,7 @@ class RuntimeChooser:
         check: Callable[[Runtime], None],
         options: GpuOptions | None = None,
     ) -> Runtime:
-        """Return the runtime of a model; "auto" takes the fastest one that passes the check.
+        """Return the runtime of a model; "auto" takes the fastest one that can run it and passes the check.
 
         Args:
             artefact: The model.
@@ -77,40 +76,69 @@ class RuntimeChooser:
             )
         if len(kinds) == 1:
             return self._sound(kinds[0], file, check)
+        kind, runtime = self._fastest(artefact, kinds, batches, check)
+        logger.info("%s is taken for %s", kind, file)
+        # For the other instances too, even if no record could be kept and another measurement would say otherwise.
+        self._choice = kind
+        return runtime
+
+    def _fastest(
+        self,
+        artefact: Artefact,
+        kinds: list[RuntimeKind],
+        batches: list[NDArray[np.uint8]],
+        check: Callable[[Runtime], None],
+    ) -> tuple[str, Runtime]:
+        """Return the fastest of the kinds that can run the model and pass the check, and its name."""
+        file, name = artefact.model_file(self._precision), artefact.manifest.name
         facts = self._facts(artefact.manifest.files[file.name], kinds, batches)
         record = self._cache / "runtimes" / f"{_digest(facts)}.json"
-        figures, source = _read(record, [kind.name for kind in kinds]), f"as measured before ({record})"
-        if figures is None:
-            runtimes = {kind.name: self._open(kind, file) for kind in kinds}
-            figures, source = measure(runtimes, batches), "measured now"
+        figures = _read(record, [kind.name for kind in kinds])
+        if figures is not None:
+            _log_figures(name, figures, f"as measured before ({record})")
+            by_speed = sorted(figures, key=figures.__getitem__)
+            return next(self._sound_ones([KINDS[name] for name in by_speed], file, check))
+        sound = dict(self._sound_ones(kinds, file, check))
+        figures = measure(sound, batches)
+        _log_figures(name, figures, "measured now")
+        # What is passed over now may be mended by the next start.
+        if len(sound) == len(kinds):
             _write(record, facts, figures)
-        shown = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in figures.items())
-        logger.info("%s: %s a view, %s", artefact.manifest.name, shown, source)
-        return self._fastest_sound([KINDS[name] for name in sorted(figures, key=figures.__getitem__)], file, check)
+        fastest = min(figures, key=figures.__getitem__)
+        return fastest, sound[fastest]
 
-    def _fastest_sound(self, kinds: list[RuntimeKind], file: Path, check: Callable[[Runtime], None]) -> Runtime:
-        """Return the first of the kinds, the fastest one first, that passes the check."""
+    def _sound_ones(
+        self, kinds: list[RuntimeKind], file: Path, check: Callable[[Runtime], None]
+    ) -> Iterator[tuple[str, Runtime]]:
+        """Open the kinds one after the other and yield each that passes the check, with its name.
+
+        Raises:
+            RuntimeLoadError: None does.
+        """
         refusals = []
         for kind in kinds:
-            runtime = self._open(kind, file)
             try:
-                check(runtime)
+                runtime = self._sound(kind, file, check)
             except RuntimeLoadError as error:
                 logger.error("%s is passed over: %s", kind.name, error)
                 refusals.append(error)
-                continue
-            logger.info("%s is taken for %s", kind.name, file)
-            # For the other instances too, even if no record could be kept and another measurement would say otherwise.
-            self._choice = kind.name
-            return runtime
-        raise refusals[0]
+            else:
+                yield kind.name, runtime
+        if len(refusals) == len(kinds):
+            raise refusals[0]
 
     def _sound(
         self, kind: RuntimeKind, file: Path, check: Callable[[Runtime], None], options: GpuOptions | None = None
     ) -> Runtime:
         """Return a runtime of that kind that passes the check."""
         runtime = self._open(kind, file, options)
-        check(runtime)
+        try:
+            check(runtime)
+        except RuntimeLoadError:
+            raise
+        except Exception as error:
+            # What runtimes raise has no common base below Exception.
+            raise RuntimeLoadError(f"{runtime.name} cannot run {file}: {error}") from error
         return runtime
 
     def _open(self, kind: RuntimeKind, file: Path, options: GpuOptions | None = None) -> Runtime:
@@ -155,6 +183,11 @@ def measure(runtimes: dict[str, Runtime], batches: list[NDArray[np.uint8]]) -> F
     return figures
 
 
+def _log_figures(model: str, figures: Figures, source: str) -> None:
+    shown = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in figures.items())
+    logger.info("%s: %s a view, %s", model, shown, source)
+
+
 def _seconds(runtime: Runtime, batch: NDArray[np.uint8]) -> float:
     began = perf_counter()
     runtime.run(batch, "logits")
@@ -178,9 +211,7 @@ def _write(record: Path, facts: dict[str, object], figures: Figures) -> None:
     content = json.dumps({"seconds_per_view": figures, "measured_on": facts}, indent=2) + "\n"
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        # Under another name first: a server that starts at the same time must not read half of it.
-        with tempfile.NamedTemporaryFile("w", dir=record.parent, delete=False) as file:
-            file.write(content)
-        os.replace(file.name, record)
+        with replacing(record) as file:
+            file.write(content.encode())
     except OSError as error:
         logger.info("the measurement will be made again at the next start: %s cannot be written (%s)", record, error)

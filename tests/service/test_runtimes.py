@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from service.errors import ManifestError, RuntimeLoadError
 from service.machine import available_cores, plan_threads
 from service.manifest import Artefact, PrecisionName, read_artefact
 from service.runtimes.base import Runtime
+from service.runtimes.gpu import GpuError
 from service.runtimes.kinds import KINDS
 from service.runtimes.openvino_cpu import OpenVinoCpuRuntime
 from service.runtimes.openvino_graph import split_mask
@@ -262,6 +264,50 @@ def test_runtime_that_is_not_installed_stops_the_start_and_names_the_extra(tmp_p
     assert "runtime openvino is not installed" in reason
     assert "pip install 'clipserve[openvino]'" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_auto_passes_over_a_runtime_that_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken/openvino/__init__.py"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("raise ImportError('libtbb.so.12: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(broken.parents[1]))
+    # The second start finds no record of a measurement that it could trust.
+    for _ in range(2):
+        with serving(tmp_path, runtime="auto", cache=tmp_path / "cache", decode_workers=1) as server:
+            models = httpx.get(f"{server.url}/v1/models").json()["models"]
+            assert {model["runtime"] for model in models} == {"onnxruntime-cpu"}
+            assert "openvino is passed over" in server.log.read_text()
+            assert "libtbb.so.12" in server.log.read_text()
+
+
+def test_runtime_that_fails_when_it_runs_is_named(tmp_path: Path) -> None:
+    def check(runtime: Runtime) -> None:
+        runtime.run(noise(1, 8, 96, 96, 4), "logits")
+
+    model = artefact(tmp_path)
+    with pytest.raises(RuntimeLoadError, match=r"onnxruntime-cpu cannot run .*model\.onnx: .*[Ii]nvalid"):
+        RuntimeChooser("onnxruntime", "fp32", 1, tmp_path).load(model, [], check)
+    with pytest.raises(RuntimeLoadError, match=r"-cpu cannot run .*model\.onnx"):
+        chooser(tmp_path).load(model, [noise(1, 8, 96, 96, 3)], check)
+
+
+def test_error_of_the_gpu_stops_the_start_as_any_other() -> None:
+    def load(*_: object) -> Runtime:
+        raise GpuError("cudaMalloc: out of memory")
+
+    kind = replace(KINDS["onnxruntime"], load=load)
+    with pytest.raises(RuntimeLoadError, match=r"the GPU does not take .*model\.onnx: cudaMalloc: out of memory"):
+        kind.open(MODEL, "fp32", 1)
+
+
+def test_two_packages_of_onnx_runtime_are_named_before_the_gpu_is_asked(tmp_path: Path) -> None:
+    metadata = tmp_path / "onnxruntime_gpu-1.31.1.dist-info/METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    run = clipserve("serve", "--port", "0", "--runtime", "cuda", PYTHONPATH=str(tmp_path))
+    assert run.returncode == 1
+    (reason,) = [line for line in run.stderr.splitlines() if "cannot start: " in line]
+    assert "uninstall both" in reason
 
 
 def test_importing_the_runtimes_reports_to_nobody(tmp_path: Path) -> None:
