@@ -40,7 +40,7 @@ def quantise(model: Path, output: Path, views: Sequence[NDArray[np.uint8]], repo
         model: The float32 file.
         output: File to write.
         views: Inputs of the network, uint8 (..., height, width, 3), that its activations' ranges are taken from.
-        report: Called with a line of text before each step.
+        report: Called with a line of text before each step, and with what came of leaving layers out.
     """
     with tempfile.TemporaryDirectory() as folder:
         quantiser = _Quantiser(model, Path(folder), views)
@@ -52,10 +52,12 @@ def quantise(model: Path, output: Path, views: Sequence[NDArray[np.uint8]], repo
             report(f"finding out which of {len(names)} layers suffer from int8 (relative error {error:.3f} with all)")
             errors = {name: quantiser.error_of_layer(name) for name in tracked(names, "layer")}
             worst = sorted(errors, key=errors.__getitem__, reverse=True)
-            while error > TARGET_ERROR and (more := max(1, 2 * len(left))) * 2 <= len(names):
+            while error > TARGET_ERROR and (more := min(max(1, 2 * len(left)), len(names) // 2)) > len(left):
                 left = worst[:more]
                 quantiser.write(output, left)
                 error = quantiser.error(output)
+            missed = f", above the aim of {TARGET_ERROR}" if error > TARGET_ERROR else ""
+            report(f"{len(left)} of {len(names)} layers stay in float32 (relative error {error:.3f}{missed})")
         return left
 
 

@@ -1,6 +1,7 @@
 """fp16, bf16 and int8 files of the trained demo network, as `clipserve export --precision` writes them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -308,15 +309,38 @@ def test_layer_that_int8_harms_is_left_in_float32(tmp_path: Path) -> None:
     steps: list[str] = []
     assert quantise(model, output, list(frames), steps.append) == ["second"]
     assert "which of 2 layers suffer" in steps[0]
+    assert re.fullmatch(r"1 of 2 layers stay in float32 \(relative error 0\.0[0-3]\d\)", steps[1])
     (logits,) = ort.InferenceSession(output, providers=["CPUExecutionProvider"]).run(["logits"], {"frames": frames})
     assert relative_error(logits, wanted) < 0.1
 
 
-def test_int8_leaves_no_more_than_half_of_the_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def layers_in_a_row(file: Path, count: int) -> NDArray[np.uint8]:
+    """Write a model of so many layers, and return views."""
+    rng = np.random.default_rng(0)
+    weights = {f"w{n}": rng.normal(size=(12, 12)).astype(np.float32) for n in range(count)}
+    outputs = [*(f"x{n}" for n in range(1, count)), "logits"]
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["floats"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["floats", "shape"], ["x0"], "reshape"),
+        *(helper.make_node("MatMul", [f"x{n}", f"w{n}"], [outputs[n]], f"layer{n}") for n in range(count)),
+    ]
+    onnx.save(model_of(nodes, [2, 2, 3], [12], **weights, shape=np.array([-1, 12])), file)
+    return rng.integers(0, 256, (6, 2, 2, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("layers", "left"), [(1, 0), (2, 1), (3, 1), (7, 3), (8, 4)])
+def test_int8_that_misses_its_aim_leaves_half_of_the_layers_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int, left: int
+) -> None:
     monkeypatch.setattr("export.quantization.TARGET_ERROR", 0.0)
-    model = tmp_path / "model.onnx"
-    frames, _ = two_layers(model)
-    assert quantise(model, tmp_path / "model.int8.onnx", list(frames), lambda _: None) == ["second"]
+    model, output = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
+    views, steps = list(layers_in_a_row(model, layers)), list[str]()
+    names = quantise(model, output, views, steps.append)
+    assert len(set(names)) == left
+    said = rf"{left} of {layers} layers stay in float32 \(relative error 0\.\d+, above the aim of 0\.0\)"
+    assert re.fullmatch(said, steps[-1])
+    quantised = [node for node in onnx.load(output).graph.node if node.op_type == "QuantizeLinear"]
+    assert len(quantised) == layers - left
 
 
 def test_int8_is_judged_by_pictures_of_different_sizes(tmp_path: Path) -> None:
