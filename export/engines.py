@@ -34,7 +34,7 @@ def check_engine(builder: EngineBuilder, name: str, model_file: Path, precision:
         "is_for_here": False,
     }
     try:
-        return run_module(["service.runtimes.tensorrt.build", builder], 1, "engine", json.dumps(request)).strip()
+        return run_module(["service.runtimes.tensorrt.build", builder], content=json.dumps(request)).strip()
     except ExportError as error:
         raise ExportError(f"{builder} makes no engine of {model_file.name}: {error}") from error
 

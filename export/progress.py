@@ -26,12 +26,13 @@ def tracked(parts: Sequence[T], unit: str) -> Iterator[T]:
     yield from tqdm(parts, unit=unit, leave=False, disable=None)
 
 
-def run_module(arguments: Sequence[str], parts: int, unit: str, content: str = "") -> str:
+def run_module(arguments: Sequence[str], parts: int = 0, unit: str = "", content: str = "") -> str:
     """Run `python -m` with the arguments in another process, with a bar over its parts, and return what it printed.
 
     Args:
         arguments: Name of the module, and what it is given.
-        parts: How often it will print PART_DONE on a line of its own; these lines are left out.
+        parts: How often it will print PART_DONE on a line of its own; these lines are left out. Without any there is no
+            bar.
         unit: What a part is called.
         content: Its standard input; short.
 
@@ -67,7 +68,8 @@ def run_module(arguments: Sequence[str], parts: int, unit: str, content: str = "
 def _printed(process: subprocess.Popen[str], content: str, parts: int, unit: str) -> str:
     assert process.stdin is not None
     assert process.stdout is not None
-    with process.stdin, process.stdout, tqdm(total=parts, unit=unit, leave=False, disable=None) as bar:
+    hidden = None if parts else True
+    with process.stdin, process.stdout, tqdm(total=parts, unit=unit, leave=False, disable=hidden) as bar:
         # One that has failed already reads nothing.
         with suppress(BrokenPipeError):
             process.stdin.write(content)

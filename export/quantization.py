@@ -43,6 +43,7 @@ def quantise(model: Path, output: Path, views: Sequence[NDArray[np.uint8]], repo
         report: Called with a line of text before each step, and with what came of leaving layers out.
     """
     with tempfile.TemporaryDirectory() as folder:
+        report(f"taking ranges from {len(views)} views")
         quantiser = _Quantiser(model, Path(folder), views)
         quantiser.write(output, [])
         error = quantiser.error(output)
@@ -92,7 +93,7 @@ class _Quantiser:
         quantize_static(
             self._prepared,
             output,
-            _Views(self._views),
+            _Views(tracked(self._views, "view")),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(LAYERS),
             per_channel=True,
@@ -121,10 +122,10 @@ class _Quantiser:
 
 
 class _Views(CalibrationDataReader):  # type: ignore[misc]
-    """Hands out views, one at a time."""
+    """Hands out views, one at a time; only the first pass over a model asks for them."""
 
-    def __init__(self, views: Sequence[NDArray[np.uint8]]) -> None:
-        self._views: Iterator[NDArray[np.uint8]] = iter(views)
+    def __init__(self, views: Iterator[NDArray[np.uint8]]) -> None:
+        self._views = views
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         view = next(self._views, None)

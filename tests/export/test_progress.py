@@ -16,17 +16,53 @@ ROOT = Path(__file__).parents[2]
 BAR = "from export.progress import tracked; print(sum(tracked([1, 2, 3], 'view')))"
 
 
-def test_terminal_gets_a_bar() -> None:
+CALIBRATION = """
+import numpy, onnx
+from export.quantization import quantise_everything
+from tests.export.test_precisions import layers_in_a_row
+views = layers_in_a_row("{folder}/model.onnx", 2)
+quantise_everything("{folder}/model.onnx", "{folder}/model.int8.onnx", list(views))
+"""
+ENGINE = """
+from contextlib import suppress
+from pathlib import Path
+from export.engines import check_engine
+from export.errors import ExportError
+with suppress(ExportError):
+    check_engine("tensorrt_rtx", "uniformer_tiny_shapes", Path("{folder}/model.onnx"), "fp32", 2)
+"""
+
+
+def shown_by(code: str) -> tuple[bytes, str]:
+    """Return what a process printed, and what it showed on a terminal that is its standard error."""
     terminal, errors = pty.openpty()
     termios.tcsetwinsize(errors, (24, 80))
-    run = subprocess.run([sys.executable, "-c", BAR], stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, check=True)
-    os.set_blocking(terminal, False)
-    shown = os.read(terminal, 10_000).decode()
+    run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, check=True)
     os.close(errors)
+    os.set_blocking(terminal, False)
+    try:
+        shown = os.read(terminal, 10_000).decode()
+    except OSError:  # nothing
+        shown = ""
     os.close(terminal)
-    assert run.stdout == b"6\n"
+    return run.stdout, shown
+
+
+def test_terminal_gets_a_bar() -> None:
+    printed, shown = shown_by(BAR)
+    assert printed == b"6\n"
     assert "/3 " in shown
     assert "view" in shown
+
+
+def test_calibration_has_a_bar_over_its_views(tmp_path: Path) -> None:
+    _, shown = shown_by(CALIBRATION.format(folder=tmp_path))
+    assert "/6 " in shown
+    assert "view" in shown
+
+
+def test_building_of_an_engine_which_tells_of_no_parts_has_none(tmp_path: Path) -> None:
+    assert shown_by(ENGINE.format(folder=tmp_path)) == (b"", "")
 
 
 def test_file_or_pipe_gets_none() -> None:
