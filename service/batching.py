@@ -315,6 +315,9 @@ class Batcher:
             await self._until_due()
             began = perf_counter()
             async with self._gate.turn(self._metrics.name) as end_turn:
+                if self._seconds_until_due() != 0:
+                    # Another instance had its turn first and took what was due.
+                    continue
                 batch = await self._next_batch()
                 if batch:
                     await self._run(runtime, batch, end_turn)

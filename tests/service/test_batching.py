@@ -426,6 +426,23 @@ def test_instances_run_side_by_side() -> None:
     asyncio.run(scenario())
 
 
+def test_second_instance_leaves_views_to_wait_for_others_when_the_first_took_the_full_batch() -> None:
+    async def scenario() -> None:
+        runtime, gate = SummingRuntime(), FairGate(1)
+        async with running(runtime, size=4, delay=3600.0, runtimes=[runtime] * 2, gate=gate) as batcher:
+            # Both instances wait for a turn to run the batch that is full.
+            async with gate.turn("another model"):
+                first = asyncio.create_task(batcher.submit(np.concatenate([view(value) for value in range(4)])))
+                await turn_loop()
+                fifth = asyncio.create_task(batcher.submit(view(4)))
+            await first
+            await asyncio.wait_for(batcher.submit(np.concatenate([view(value) for value in range(5, 8)])), 20)
+            await fifth
+        assert runtime.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+    asyncio.run(scenario())
+
+
 def test_run_that_does_not_return_keeps_nobody_waiting_but_its_own_callers() -> None:
     async def check() -> None:
         runtime, neighbour, gate = SummingRuntime(), SummingRuntime(), FairGate(1)
