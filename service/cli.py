@@ -16,6 +16,7 @@ from service.listening import ListenError, bind
 from service.logs import configure_logging
 from service.options import add_setting_options, chosen_configuration
 from service.predict_command import PredictCommand
+from service.runtimes.kinds import KINDS
 from service.server import run_server
 from service.supervisor import supervise
 
@@ -84,6 +85,11 @@ def _commands() -> dict[str, Command]:
     return commands
 
 
+def _cure(module: str | None) -> str:
+    """Return what installs a module that a verb needs: the extra of a runtime, or that of all else."""
+    return next((kind.cure for kind in KINDS.values() if kind.module == module), "pip install 'clipserve[export]'")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="clipserve", description="Serves video and image models.")
@@ -96,10 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return commands[arguments.verb].run(arguments)
     except ModuleNotFoundError as error:
+        missing = error.name
         print(
-            f"clipserve: `{arguments.verb}` needs {error.name}, which the serving install leaves out: "
-            "pip install 'clipserve[export]'",
-            file=sys.stderr,
+            f"clipserve: `{arguments.verb}` needs {missing}, which is not installed: {_cure(missing)}", file=sys.stderr
         )
         return 2
 

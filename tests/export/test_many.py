@@ -283,3 +283,14 @@ def test_missing_input_is_named_before_any_work(tmp_path: Path, options: tuple[s
     assert message in run.stderr
     assert "- " not in run.stderr.splitlines()[0]
     assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "module", "extra"),
+    [("export", "torch", "export"), ("export", "onnxruntime", "cpu"), ("models", "torch", "export")],
+)
+def test_extra_that_holds_a_missing_module_is_named(verb: str, module: str, extra: str) -> None:
+    run = clipserve(verb, NAMES[0], without=module)
+    assert run.returncode == 2
+    cure = f"pip install 'clipserve[{extra}]'"
+    assert run.stderr == f"clipserve: `{verb}` needs {module}, which is not installed: {cure}\n"
