@@ -1,7 +1,8 @@
 """Where an artefact is made, and the one rename that puts it into the repository.
 
-Nothing else ever changes the repository, so that an export that ends at any point, however it ends, leaves it as it was
-or has finished. What a killed export leaves beside it is removed by the next one.
+Nothing else ever changes the repository's models, so that an export that ends at any point, however it ends, leaves
+them as they were or has finished. A killed one leaves its folder, `.clipserve-export-*`, until the next export: beside
+the repository, or inside, where the server passes it over, if that is a mount of its own or the folder above is closed.
 """
 
 from __future__ import annotations
@@ -99,8 +100,9 @@ def staging(repository: Path) -> Iterator[Staging]:
 
 
 def _place(repository: Path) -> Path:
-    """Return the folder beside the repository if one rename leads from there into it, else the repository."""
-    outside = repository.absolute().parent
+    """Return the folder that the repository lies in if one rename leads from there into it, else the repository."""
+    # Of `..`, or of a link, the folder that it means.
+    outside = repository.resolve().parent
     beside = _mount_of(outside) == _mount_of(repository) and os.access(outside, os.W_OK)
     return outside if beside else repository
 

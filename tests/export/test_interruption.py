@@ -120,6 +120,19 @@ def test_a_running_export_is_not_taken_for_a_leftover(repository: Path) -> None:
     assert read_artefact(repository / NAME / "2").manifest.version == "2"
 
 
+@pytest.mark.parametrize("kind", ["parent", "link"])
+def test_artefact_is_made_beside_the_folder_that_is_meant(tmp_path: Path, kind: str) -> None:
+    meant, other = tmp_path / "disk/repository", tmp_path / "other"
+    (meant / "below").mkdir(parents=True)
+    other.mkdir()
+    (other / "link").symlink_to(meant)
+    given = meant / "below/.." if kind == "parent" else other / "link"
+    with staging(given) as stage:
+        assert stage.folder.parents[1] == tmp_path / "disk"
+        assert stage.put_in_place("model", lambda _: None) == given / "model/1"
+    assert (meant / "model/1").is_dir()
+
+
 BOUND = """
 mount --bind {volume} {mounted} || exit 77
 exec {python} -c '
