@@ -12,8 +12,11 @@ from pathlib import Path
 import export
 import models
 from export.errors import ExportError
+from service import manifest
 from service.manifest import Checkpoint, sha256_of
 
+# What decides of the service whether a file passes: what an artefact is, and what decodes clips and runs files.
+_SERVICE_CODE = ("manifest", "media", "runtimes")
 _TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "clipserve")
 
 
@@ -68,7 +71,7 @@ def _digest_of_folder(folder: Path) -> str:
 
 
 def tool_versions(others: Iterable[str] = ()) -> dict[str, str]:
-    """Return the versions of what exports, of `others` that were used too, and a digest of the code of our own."""
+    """Return the versions of what exports and verifies, `others` included, and a digest of the code of our own."""
     versions = {}
     for tool in (*_TOOLS, *others):
         with suppress(PackageNotFoundError):
@@ -77,8 +80,9 @@ def tool_versions(others: Iterable[str] = ()) -> dict[str, str]:
 
 
 def _digest_of_code() -> str:
-    digest = hashlib.sha256()
-    for package in (models, export):
-        for file in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
+    digest, service = hashlib.sha256(), Path(str(manifest.__file__)).parents[1]
+    own = [Path(str(package.__file__)).parent for package in (models, export)]
+    for folder in (*own, *(service / part for part in _SERVICE_CODE)):
+        for file in sorted(folder.rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -132,6 +132,28 @@ def test_artefact_that_is_damaged_or_would_be_another_now_is_made_again(
     assert finished(order, repository) is None
 
 
+CHANGED = """
+import sys
+from export.sources import tool_versions
+for file in sys.argv[1:]:
+    before = tool_versions()["code"]
+    with open(file, "a") as source:
+        source.write("# changed")
+    print(tool_versions()["code"] != before)
+"""
+
+
+def test_code_is_all_that_makes_and_verifies_a_file(tmp_path: Path) -> None:
+    for package in ("models", "export", "service"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    files = ["models/mvit.py", "export/verification.py", "service/manifest/parity.py", "service/media/decoding.py"]
+    files += ["service/runtimes/comparison.py", "service/app.py"]
+    run = subprocess.run(
+        [sys.executable, "-c", CHANGED, *files], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert run.stdout.split() == ["True"] * 5 + ["False"]
+
+
 def test_what_others_put_into_the_folder_counts_for_nothing(
     exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path, tmp_path: Path
 ) -> None:
