@@ -31,8 +31,11 @@ from service.statistics import ModelStatistics
 
 logger = logging.getLogger(__name__)
 
-# What is said in Retry-After while a run does not return: nobody knows when it will.
-HANGING_SECONDS = 10
+# What is said in Retry-After while no instance runs batches: nobody knows when one will.
+NOT_RUNNING_SECONDS = 10
+# Failed runs in a row after which an instance is probed, and the time between probes once it has failed one.
+FAILED_RUNS = 3
+PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ class Batcher:
         settings: Sizes and delays.
         gate: Shared by the models that run on the same cores.
         metrics: Where batches are counted; its name is the model's.
+        probe: Has an instance run what it is known to run, and raises if it does not; None: nothing is known.
 
     Attributes:
         statistics: What was run so far.
@@ -166,6 +170,7 @@ class Batcher:
         settings: BatchSettings,
         gate: FairGate,
         metrics: ModelMetrics,
+        probe: Callable[[Runtime], None] | None = None,
     ) -> None:
         self.settings = settings
         self.statistics = ModelStatistics()
@@ -173,6 +178,7 @@ class Batcher:
         self._executor = executor
         self._gate = gate
         self._metrics = metrics
+        self._probe = probe
         # Submits on their way.
         self._expected = 0
         self._queue: list[_Item] = []
@@ -182,8 +188,9 @@ class Batcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._unanswered: set[_Item] = set()
         self._stopped = False
-        # Instances whose run lasts longer than it may.
-        self._overdue = 0
+        # Of each instance: runs in a row that failed, and why it runs no batches; empty: it does.
+        self._failures = [0] * len(runtimes)
+        self._problems = [""] * len(runtimes)
 
     @property
     def queue_depth(self) -> int:
@@ -206,26 +213,34 @@ class Batcher:
         """Why not every instance runs batches; empty: all do. The server is not ready otherwise."""
         if not self.alive:
             return "its batcher has stopped"
-        if self._overdue:
-            return f"a run has not returned within {self.settings.runtime_timeout:g} s"
-        return ""
+        return next(filter(None, self._problems), "")
 
     def check_running(self) -> None:
         """Go on if an instance runs batches.
 
         Raises:
-            NotReadyError: The runs of all of them last longer than they may.
+            NotReadyError: The runs of all of them fail, or last longer than they may.
         """
-        if self._overdue == len(self._runtimes):
-            raise self._hanging()
+        if all(self._problems):
+            raise self._not_running()
 
-    def _hanging(self) -> NotReadyError:
-        return NotReadyError(f"{self._metrics.name} takes no requests: {self.problem}", retry_after=HANGING_SECONDS)
+    def _not_running(self) -> NotReadyError:
+        return NotReadyError(f"{self._metrics.name} takes no requests: {self.problem}", retry_after=NOT_RUNNING_SECONDS)
+
+    def _take_out(self, instance: int, problem: str) -> None:
+        """Note why an instance runs no batches; if no other one does, whoever waits is refused at once."""
+        if problem != self._problems[instance]:
+            logger.error("%s is not ready: %s", self._metrics.name, problem)
+        self._problems[instance] = problem
+        if all(self._problems):
+            waiting = [*self._queue, *(self._ahead.items if self._ahead else [])]
+            self._queue = []
+            _fail(waiting, self._not_running())
 
     def start(self) -> None:
         """Start running batches in the running event loop."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._serve(runtime)) for runtime in self._runtimes]
+        self._tasks = [loop.create_task(self._serve(instance)) for instance in range(len(self._runtimes))]
 
     async def stop(self) -> None:
         """Stop; whatever is still waiting is told that the server is going away."""
@@ -309,7 +324,7 @@ class Batcher:
     def _seconds_for(self, views: int) -> float:
         return self._seconds_a_view.of(views) / len(self._runtimes)
 
-    async def _serve(self, runtime: Runtime) -> None:
+    async def _serve(self, instance: int) -> None:
         """Run one batch after the other on one instance."""
         while True:
             await self._until_due()
@@ -320,10 +335,32 @@ class Batcher:
                     continue
                 batch = await self._next_batch()
                 if batch:
-                    await self._run(runtime, batch, end_turn)
+                    await self._run(instance, batch, end_turn)
                     # One that hung tells nothing about the next.
                     seconds = min(perf_counter() - began, self.settings.runtime_timeout)
                     self._seconds_a_view.observe(len(batch.items), seconds)
+            await self._until_sound(instance)
+
+    async def _until_sound(self, instance: int) -> None:
+        """Wait, if the last runs of an instance have failed, until it runs at least what it is known to run.
+
+        The views that failed may be to blame themselves, and such requests must not make the model refuse others.
+        """
+        while self._probe and self._failures[instance] >= FAILED_RUNS:
+            try:
+                async with self._gate.turn(self._metrics.name) as end_turn:
+                    with self._watched(instance, end_turn):
+                        await asyncio.get_running_loop().run_in_executor(
+                            self._executor, self._probe, self._runtimes[instance]
+                        )
+            except Exception as error:
+                logger.warning("%s: what is known to run fails too: %s", self._metrics.name, error)
+                self._take_out(instance, f"its runs fail; it is tried again every {PROBE_SECONDS:g} s")
+                await asyncio.sleep(PROBE_SECONDS)
+            else:
+                if self._problems[instance]:
+                    logger.warning("%s: its runs succeed again", self._metrics.name)
+                self._failures[instance], self._problems[instance] = 0, ""
 
     async def _until_due(self) -> None:
         """Wait until there is a batch to run: a full one, or one whose delay is over."""
@@ -402,25 +439,27 @@ class Batcher:
             return None
         return _Batch(items, closed_by, frames, perf_counter() - began)
 
-    async def _run(self, runtime: Runtime, batch: _Batch, end_turn: Callable[[], None]) -> None:
+    async def _run(self, instance: int, batch: _Batch, end_turn: Callable[[], None]) -> None:
         """Run a batch and hand out its results. If it fails, each of its views is run alone: one may be to blame."""
         started = perf_counter()
         output = batch.items[0].output
         try:
-            with self._watched(end_turn):
+            with self._watched(instance, end_turn):
                 results = await asyncio.get_running_loop().run_in_executor(
-                    self._executor, runtime.run, batch.frames, output
+                    self._executor, self._runtimes[instance].run, batch.frames, output
                 )
             if len(results) != len(batch.frames):
                 raise InternalError(f"{len(batch.frames)} views went in, {len(results)} results came out")
         except Exception as error:
+            self._failures[instance] += 1
             logger.exception("a batch of %d views failed", len(batch.items))
             if len(batch.items) == 1:
                 _fail(batch.items, InternalError(f"the network could not be run: {error}"))
             for item in _wanted(batch.items):
                 if alone := await self._put_together([item], batch.closed_by):
-                    await self._run(runtime, alone, end_turn)
+                    await self._run(instance, alone, end_turn)
             return
+        self._failures[instance] = 0
         done = perf_counter()
         self._metrics.batch_run(len(batch.items), batch.closed_by)
         # What was added to reach the size has no item.
@@ -432,24 +471,19 @@ class Batcher:
         self.statistics.add_batch(len(batch.items), waited, stages)
 
     @contextmanager
-    def _watched(self, end_turn: Callable[[], None]) -> Iterator[None]:
+    def _watched(self, instance: int, end_turn: Callable[[], None]) -> Iterator[None]:
         """Watch the block, which is a run. Nothing can stop it; when it lasts too long, nothing waits for it any more.
 
         Other models get their turns then, and whoever waits for the last instance is refused at once instead of at
         its deadline, until the run returns after all.
         """
-        began, overdue = perf_counter(), False
+        began, before, overdue = perf_counter(), self._problems[instance], False
 
         def give_up() -> None:
             nonlocal overdue
             overdue = True
-            self._overdue += 1
-            logger.error("%s is not ready: %s", self._metrics.name, self.problem)
             end_turn()
-            if self._overdue == len(self._runtimes):
-                waiting = [*self._queue, *(self._ahead.items if self._ahead else [])]
-                self._queue = []
-                _fail(waiting, self._hanging())
+            self._take_out(instance, f"a run has not returned within {self.settings.runtime_timeout:g} s")
 
         timer = asyncio.get_running_loop().call_later(self.settings.runtime_timeout, give_up)
         try:
@@ -457,7 +491,7 @@ class Batcher:
         finally:
             timer.cancel()
             if overdue:
-                self._overdue -= 1
+                self._problems[instance] = before
                 logger.warning("%s: the run has returned after %.1f s", self._metrics.name, perf_counter() - began)
 
 

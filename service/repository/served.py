@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from typing import Generic, TypeVar, cast
 
@@ -51,7 +52,9 @@ class ServedModel(Generic[ManifestT]):
         self._runtimes = runtimes
         # One thread an instance, and one that puts the next batch together meanwhile.
         self._executor = ThreadPoolExecutor(len(runtimes) + 1, thread_name_prefix=f"batch-{artefact.manifest.name}")
-        self.batcher = Batcher(runtimes, self._executor, settings, gate, metrics)
+        # It knows the manifest, not this model: what refers to itself is only freed by a collection.
+        probe = partial(run_example, artefact.manifest, settings.sizes[0])
+        self.batcher = Batcher(runtimes, self._executor, settings, gate, metrics, probe)
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -73,15 +76,7 @@ class ServedModel(Generic[ManifestT]):
             RuntimeLoadError: An output has not the shape that the manifest promises.
         """
         for runtime, size in product(self._runtimes, self.batcher.settings.sizes):
-            frames = example_batch(self.manifest, size)
-            for output in self.manifest.outputs:
-                expected = _fixed_shape(output, self.manifest, size)
-                shape = runtime.run(frames, cast(OutputName, output.name)).shape
-                if shape != expected:
-                    raise RuntimeLoadError(
-                        f"{self.manifest.name} answered a batch of {size} with {output.name} of shape {shape}, "
-                        f"its manifest says {expected}"
-                    )
+            run_example(self.manifest, size, runtime)
 
     @contextmanager
     def in_use(self) -> Iterator[Caller]:
@@ -129,6 +124,23 @@ def check_parity(manifest: Manifest, runtime: Runtime) -> None:
             f"was exported: its logits differ from torch's by a relative {error:.2g}, and the limit is {limit:g}; "
             "choose another runtime or precision, or export it again"
         )
+
+
+def run_example(manifest: Manifest, size: int, runtime: Runtime) -> None:
+    """Run a batch of noise once for each output.
+
+    Raises:
+        RuntimeLoadError: An output has not the shape that the manifest promises.
+    """
+    frames = example_batch(manifest, size)
+    for output in manifest.outputs:
+        expected = _fixed_shape(output, manifest, size)
+        shape = runtime.run(frames, cast(OutputName, output.name)).shape
+        if shape != expected:
+            raise RuntimeLoadError(
+                f"{manifest.name} answered a batch of {size} with {output.name} of shape {shape}, "
+                f"its manifest says {expected}"
+            )
 
 
 def example_batch(manifest: Manifest, size: int) -> NDArray[np.uint8]:
