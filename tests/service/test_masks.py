@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pycocotools import mask as coco
 
 from service.manifest import Colour
 from service.outputs.masks import enlarge, mask_of_logits, segments
@@ -72,3 +73,13 @@ def test_what_is_computed_on_the_way_does_not_grow_with_the_area() -> None:
     assert peak_bytes(lambda: overlay(picture, large, palette, legend)) < 3 * masks + 12 * MEBIBYTE
     # Run lengths are made of a copy with the class alone, in another order.
     assert peak_bytes(lambda: segments(large, ("a",), palette)) < 2 * masks + 12 * MEBIBYTE
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (64, 48)])
+def test_run_lengths_are_those_of_coco(size: tuple[int, int], classes: int) -> None:
+    mask = np.random.default_rng(classes).integers(0, classes, size, np.uint8)
+    labels, palette = tuple("abcde"), tuple((level, 0, 0) for level in range(5))
+    for segment in segments(mask, labels, palette):
+        present = np.asfortranarray(mask == segment.index, dtype=np.uint8)
+        assert segment.counts == coco.encode(present)["counts"].decode()
