@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 from collections.abc import Sequence
 from itertools import chain
 from math import prod
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.upload import append, check_media, open_upload
+from service.api.upload import append, check_media, close_upload, open_upload
 from service.api.v2.contract import CLIP, FRAMES
 from service.errors import BadParameterError, ServiceError
 
@@ -37,7 +36,7 @@ class Clips:
     def close(self) -> None:
         """Give all files back."""
         while self.descriptors:
-            os.close(self.descriptors.pop())
+            close_upload(self.descriptors.pop())
 
 
 class Sink(Protocol):
