@@ -253,11 +253,13 @@ class Pipeline:
         )
         spec = manifest.inputs[0]
         pixels = decoded.arrays[0]
+        job.memory.take(pixels.nbytes)
         with clock.running():
             outputs = await job.caller.submit(
                 pixels.reshape(len(pixels), *(axis for axis in spec.shape if isinstance(axis, int))),
                 priority=options.priority,
             )
+            job.memory.give_back(pixels.nbytes)
             clock.queued = min(output.queued for output in outputs)
             logits = np.stack([output.output for output in outputs])
             scores = combine_views(logits, manifest.views.combine, manifest.multi_label)
@@ -271,12 +273,13 @@ class Pipeline:
     async def look(self, job: Job[ClassifierManifest], upload: int, options: ClassifyOptions) -> Decoded[DecodeResult]:
         """Return what the network would see of an upload: uint8 (views, T, H, W, 3).
 
-        Args and Raises as for `classify`.
+        The job's memory has that and what drawing it takes. Args and Raises as for `classify`.
         """
         job.caller.finish()
         clock, model = _Clock(job), job.model
         request = self._view_request(model.manifest, options)
         decoded = await self._decode(model, upload, request, DecodeResult, clock, options.priority)
+        job.memory.take(2 * decoded.arrays[0].nbytes)
         note_stages(clock.timing())
         return decoded
 

@@ -254,7 +254,9 @@ class Settings(BaseSettings):
     max_segmented_frames: int = Field(default=64, gt=0, description="frames of one video that are segmented")
     max_segmented_pixels: int = Field(default=160_000_000, gt=0, description="pixels of all pictures of one request")
     max_picture_memory_bytes: int = Field(
-        default=2048 * MEBIBYTE, gt=0, description="pictures, masks and answers of all segmentations at the same time"
+        default=2048 * MEBIBYTE,
+        gt=0,
+        description="pictures, views, masks and drawn answers of all requests at the same time",
     )
     max_windows: int = Field(default=512, gt=0, description="windows that one request's pictures are segmented in")
 

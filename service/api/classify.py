@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
+from service.api.delivery import DeliveredResponse
 from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, accepted_upload
 from service.api.state import server_state
 from service.manifest import ClassifierManifest
@@ -119,4 +120,5 @@ async def _show_frames(
     ]
     # Drawing takes as long as the pixels are many.
     sheet = await pipeline.rendering.run(job.memory, contact_sheet, title, rows, decoded.arrays[0])
-    return Response(sheet, media_type="image/png")
+    job.memory.keep(len(sheet))
+    return DeliveredResponse(sheet, media_type="image/png")

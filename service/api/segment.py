@@ -117,7 +117,7 @@ async def segment_with_version(
     return await _segment(request, name, version, query)
 
 
-async def _segment(request: Request, name: str | None, version: str | None, query: SegmentQuery) -> Response:
+async def _segment(request: Request, name: str | None, version: str | None, query: SegmentQuery) -> DeliveredResponse:
     options = SegmentOptions(
         **query.model_dump(include={"fps", "short_side", "start", "end", "priority"}),
         originals=query.output == "overlay" and query.show == "answer",
@@ -130,13 +130,13 @@ async def _segment(request: Request, name: str | None, version: str | None, quer
         # Drawing and packing take as long as the pixels are many.
         render = _RENDERERS[query.output]
         answer = await pipeline.rendering.run(job.memory, render, result, job.model.artefact, query)
-        job.memory.keep(len(answer.body))
+        job.memory.keep(answer.size)
         return answer
 
 
 async def _show_frames(
     pipeline: Pipeline, job: Job[SegmenterManifest], upload: int, options: SegmentOptions
-) -> Response:
+) -> DeliveredResponse:
     decoded, grid = await pipeline.look_at_pictures(job, upload, options)
     result, media = decoded.result, decoded.result.media
     manifest = job.model.manifest
@@ -197,7 +197,7 @@ def _rle(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Deli
         timing_seconds=TimingBody.of(result.timing),
         batch_size=result.batch_size,
     )
-    return DeliveredResponse(answer.model_dump_json(), media_type="application/json")
+    return DeliveredResponse(answer.model_dump_json().encode(), media_type="application/json")
 
 
 def _segment_bodies(mask: Any, artefact: Artefact) -> list[SegmentBody]:

@@ -23,7 +23,8 @@ from service.errors import QueueFullError
 from service.memory import Lease, MemoryBudget
 from service.rendering import Rendering
 from service.settings import Settings
-from tests.segmenter import write_repository
+from tests.classifier import SIDE, write_classifier
+from tests.segmenter import NAME, write_repository
 from tests.server import running
 
 LIMIT = 10_000_000
@@ -137,8 +138,14 @@ def test_drawing_for_clients_that_left_is_not_begun_and_counts_until_it_ends(
     assert len(begun) == 2
 
 
-def test_answer_counts_until_the_client_has_taken_it(app: FastAPI, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # More than the kernels keep.
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [("/v1/segment", ""), (f"/v2/models/{NAME}/infer", "Inference-Header-Content-Length: 0\r\n")],
+)
+def test_answer_counts_until_the_client_has_taken_it(
+    app: FastAPI, url: str, monkeypatch: pytest.MonkeyPatch, path: str, header: str
+) -> None:
+    # More than the kernels keep: a byte a pixel.
     size = 9_000_000
     monkeypatch.setitem(segment._RENDERERS, "png", lambda *_: DeliveredResponse(bytes(size)))
     content = picture(3000)
@@ -146,7 +153,7 @@ def test_answer_counts_until_the_client_has_taken_it(app: FastAPI, url: str, mon
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         connection.connect((host, int(port)))
-        head = f"POST /v1/segment HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}Connection: close\r\nContent-Length: {len(content)}\r\n\r\n"
         connection.sendall(head.encode() + content)
         assert connection.recv(12) == b"HTTP/1.1 200"
         time.sleep(0.5)
@@ -158,6 +165,24 @@ def test_answer_counts_until_the_client_has_taken_it(app: FastAPI, url: str, mon
         assert taken > size
     wait_for(lambda: held(app) == 0)
     assert post(url, picture(10)).status_code == 200
+
+
+def test_views_of_a_classifier_and_their_sheets_count_as_pictures_do(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "models", "shade", 1)
+    view = SIDE * SIDE * 3
+
+    def status(limit: int, **query: str) -> int:
+        settings = Settings(repository=tmp_path / "models", max_picture_memory_bytes=limit)
+        app = create_app(settings)
+        with running(app, settings) as url:
+            answer = httpx.post(f"{url}/v1/classify", content=picture(), params=query, timeout=30)
+            wait_for(lambda: held(app) == 0)
+        if answer.status_code == 422:
+            assert answer.json()["code"] == "media_limit_exceeded"
+        return answer.status_code
+
+    assert [status(view), status(view - 1)] == [200, 422]
+    assert [status(2 * view, show="frames"), status(2 * view - 1, show="frames")] == [200, 422]
 
 
 def test_lease_goes_with_its_last_user() -> None:

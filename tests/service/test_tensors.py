@@ -91,7 +91,7 @@ def test_tritons_client_reads_the_numbers_that_are_written(numbers: np.ndarray, 
     outputs = [OutputTensor("names", names, True), OutputTensor("numbers", numbers, binary)]
     answer = infer_response({"model_name": "m"}, outputs, 10_000)
     result = triton.InferResult.from_response_body(
-        bytes(answer.body), header_length=answer.headers["inference-header-content-length"]
+        b"".join(answer.parts), header_length=answer.headers["inference-header-content-length"]
     )
     np.testing.assert_array_equal(result.as_numpy("numbers"), numbers)
     assert result.as_numpy("numbers").shape == numbers.shape
@@ -103,4 +103,4 @@ def test_many_numbers_are_one_list_of_json(count: int) -> None:
     numbers = np.random.default_rng(count).integers(0, 256, (1, count), np.uint8)
     answer = infer_response({"model_name": "m"}, [OutputTensor("numbers", numbers, False)], 100_000)
     expected = {"name": "numbers", "datatype": "UINT8", "shape": [1, count], "data": numbers[0].tolist()}
-    assert json.loads(answer.body) == {"model_name": "m", "outputs": [expected]}
+    assert json.loads(b"".join(answer.parts)) == {"model_name": "m", "outputs": [expected]}

@@ -14,6 +14,7 @@ from service.api.v2.contract import CLIP, FRAMES, Answered, Contract, Tensor, ch
 from service.api.v2.schema import RequestParameters
 from service.errors import BadParameterError, ServiceError
 from service.manifest import SegmenterManifest
+from service.memory import Lease
 from service.offloading import off_loop
 from service.outputs.masks import Mask
 from service.pipeline import Job, Pipeline, SegmentOptions, Timing, note_stages
@@ -76,8 +77,7 @@ class SegmenterContract(Contract[SegmenterManifest]):
             masks += found
             timings.append(result.timing)
         note_stages(reduce(Timing.then, timings))
-        mask = await off_loop(sum(mask.nbytes for mask in masks), np.stack, masks)
-        return Answered({"mask": mask}, batch_size)
+        return Answered({"mask": await _stacked(masks, job.memory)}, batch_size)
 
     def _check_masks(self, masks: Sequence[Mask]) -> None:
         sizes = sorted({(mask.shape[1], mask.shape[0]) for mask in masks})
@@ -97,3 +97,14 @@ class SegmenterContract(Contract[SegmenterManifest]):
     ) -> Answered:
         result = await pipeline.run(job, frames, "mask", parameters.place)
         return Answered({"mask": result.outputs}, result.batch_size)
+
+
+async def _stacked(masks: Sequence[Mask], memory: Lease) -> NDArray[np.uint8]:
+    """Return the masks (H, W) as one array (N, H, W); `memory` has them, and then that."""
+    if len(masks) == 1:
+        return masks[0][None]
+    size = sum(mask.nbytes for mask in masks)
+    memory.take(size)
+    stacked: NDArray[np.uint8] = await off_loop(size, np.stack, masks)
+    memory.keep(size)
+    return stacked

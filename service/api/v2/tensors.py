@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fastapi import Response
 from numpy.typing import NDArray
 
+from service.api.delivery import DeliveredResponse
 from service.errors import BadParameterError
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -47,7 +47,7 @@ def encode_elements(elements: Sequence[bytes]) -> bytes:
     return b"".join(part for element in elements for part in (struct.pack("<I", len(element)), element))
 
 
-def infer_response(fields: dict[str, Any], outputs: Sequence[OutputTensor], max_json_bytes: int) -> Response:
+def infer_response(fields: dict[str, Any], outputs: Sequence[OutputTensor], max_json_bytes: int) -> DeliveredResponse:
     """Return an answer with those tensors, and with `fields` before them.
 
     Raises:
@@ -70,11 +70,9 @@ def infer_response(fields: dict[str, Any], outputs: Sequence[OutputTensor], max_
             described.append(_with_items({**tensor, "data": []}, _json_values(output, max_json_bytes)))
     head = _with_items({**fields, "outputs": []}, ",".join(described)).encode()
     if not any(output.binary for output in outputs):
-        return Response(head, media_type="application/json")
-    return Response(
-        _joined([head, *binary]),
-        media_type="application/octet-stream",
-        headers={HEADER_LENGTH: str(len(head))},
+        return DeliveredResponse(head, media_type="application/json")
+    return DeliveredResponse(
+        head, *binary, media_type="application/octet-stream", headers={HEADER_LENGTH: str(len(head))}
     )
 
 
@@ -85,11 +83,6 @@ def _json(value: Any) -> str:
 def _with_items(fields: dict[str, Any], items: str) -> str:
     """Return the JSON of `fields`, whose last one is an empty list, with `items` in that list."""
     return f"{_json(fields)[:-2]}{items}]}}"
-
-
-def _joined(parts: Sequence[bytes | memoryview]) -> memoryview:
-    """Return the parts as one, copied by numpy, which lets other threads run meanwhile; bytes.join() would not."""
-    return np.concatenate([np.frombuffer(part, np.uint8) for part in parts]).data
 
 
 def _datatype(value: Value) -> str:
