@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
 
-from service.api.probes import PROBES
+from service.api.probes import is_probe
 from service.context import current_request, request_id
 from service.errors import (
     BadParameterError,
@@ -120,7 +120,7 @@ def install_problem_handlers(app: FastAPI, metrics: Metrics) -> None:
     async def on_service_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServiceError)
         # A probe that is told "not ready" has been answered, and comes again and again.
-        if request.url.path not in PROBES:
+        if not is_probe(request.url.path):
             metrics.rejected.labels(error.code).inc()
         return _service_answer(request, error)
 

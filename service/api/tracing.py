@@ -8,19 +8,20 @@ from opentelemetry.trace import SpanContext, Tracer, format_span_id, format_trac
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.probes import PROBES
+from service.api.probes import is_probe
 from service.context import Stage, current_request
 from service.tracing import add_stage_spans
 
 # Tells a client which trace and span its request became (W3C, Trace Context Level 2), also where it brought none.
 TRACE_RESPONSE = "traceresponse"
 # Asked every few seconds by machines; their traces would bury the others.
-UNTRACED_PATHS = PROBES | {"/metrics"}
+_METRICS_PATH = "/metrics"
 
 
 def is_untraced(scope: Scope) -> bool:
     """Whether a request gets no span."""
-    return scope.get("path") in UNTRACED_PATHS
+    path = scope.get("path", "")
+    return path == _METRICS_PATH or is_probe(path)
 
 
 def _trace_response(context: SpanContext) -> str:

@@ -12,7 +12,6 @@ import python_multipart
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
-from starlette.requests import ClientDisconnect
 
 from service.context import stage
 from service.errors import (
@@ -74,7 +73,8 @@ async def receive_upload(
         PayloadTooLargeError: More than `max_bytes`; noticed from the header or on the way, never after the fact.
         QueueFullError: All uploads together would go over what `memory` allows, or the kernel has nothing left.
         UnsupportedMediaError: The first bytes are of no accepted format, or the body is compressed.
-        BadParameterError: No bytes, a broken form, a form of anything but one file, or a client that stopped sending.
+        BadParameterError: No bytes, a broken form, or a form of anything but one file.
+        ClientDisconnect: The client has gone before all of it came.
     """
     check_body_headers(request, max_bytes)
     descriptor = open_upload()
@@ -125,7 +125,7 @@ async def body_chunks(request: Request, idle_timeout: float) -> AsyncIterator[by
 
     Raises:
         UploadStalledError: No byte has come for `idle_timeout` seconds.
-        BadParameterError: The client stopped sending.
+        ClientDisconnect: The client has gone.
     """
     received, chunks = 0, request.stream()
     try:
@@ -137,8 +137,6 @@ async def body_chunks(request: Request, idle_timeout: float) -> AsyncIterator[by
                 return
             received += len(chunk)
             yield chunk
-    except ClientDisconnect as error:
-        raise BadParameterError("the connection closed before the whole body came") from error
     except TimeoutError as error:
         raise UploadStalledError(
             f"after {received} bytes of the body nothing came for {idle_timeout:g} s, which is the limit: "

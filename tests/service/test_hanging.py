@@ -130,8 +130,11 @@ def test_hanging_run_makes_its_model_alone_refuse_until_it_returns(tmp_path: Pat
         assert states["other"]["state"] == "READY"
         assert states["looping"]["state"] == "UNAVAILABLE"
         assert "has not returned" in states["looping"]["reason"]
+        metrics = httpx.get(f"{server.url}/metrics").text
+        # The request alone, and none of the probes.
+        assert 'clipserve_requests_rejected_total{reason="not_ready"} 1.0' in metrics
         gauge = 'clipserve_model_version_ready{model="looping",version="1"} '
-        assert f"{gauge}0.0" in httpx.get(f"{server.url}/metrics").text
+        assert f"{gauge}0.0" in metrics
         assert not slow.done()
 
         assert slow.result().status_code == 200

@@ -7,7 +7,7 @@ import httpx
 from fastapi import Request
 
 from service.api.upload import UploadMemory, receive_upload
-from tests.server import ROOT, RunningServer, serving
+from tests.server import ROOT, RunningServer, begun_upload, serving
 
 CLIP = (ROOT / "demo/media/sample.mp4").read_bytes()
 # The boundary is `a`: each of these lines may be one until its last letter.
@@ -64,3 +64,16 @@ def test_nothing_is_left_of_a_large_upload(tmp_path: Path) -> None:
             if not memory_files(server):
                 return
         raise AssertionError(f"{memory_files(server)} uploads are still open")
+
+
+def test_client_that_leaves_in_its_upload_is_counted_as_gone_and_as_nothing_else(tmp_path: Path) -> None:
+    with serving(tmp_path, decode_workers=1) as server:
+        with begun_upload(server, CLIP, len(CLIP) // 2):
+            pass
+        for _ in range(200):
+            metrics = httpx.get(f"{server.url}/metrics").text
+            if refused := [
+                line for line in metrics.splitlines() if line.startswith("clipserve_requests_rejected_total{")
+            ]:
+                break
+        assert refused == ['clipserve_requests_rejected_total{reason="client_gone"} 1.0']

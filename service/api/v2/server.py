@@ -15,7 +15,9 @@ EXTENSIONS = (
     "classification",
     "model_configuration",
     "model_repository",
+    "model_repository(unload_dependents)",
     "parameters",
+    "schedule_policy",
     "statistics",
 )
 
