@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import yaml  # a dependency of pre-commit
+from fastapi.routing import iter_route_contexts
 
+from service.app import create_app
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +150,7 @@ def test_health_check_asks_whether_the_server_is_ready(status: int, healthy: boo
     assert (done.returncode == 0) == healthy
 
 
-@pytest.mark.parametrize("name", ["export", "serve", "serve-gpu", "loadtest"])
+@pytest.mark.parametrize("name", SERVICES)
 def test_containers_are_confined(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
@@ -191,6 +193,21 @@ def test_gpu_is_used_only_when_asked_for() -> None:
 def test_load_test_starts_only_when_asked_for() -> None:
     assert SERVICES["loadtest"]["profiles"] == ["loadtest"]
     assert SERVICES["loadtest"]["depends_on"] == {"serve": {"condition": "service_healthy"}}
+
+
+def test_metrics_are_scraped_only_when_asked_for() -> None:
+    metrics = SERVICES["metrics"]
+    assert metrics["profiles"] == ["metrics"]
+    assert re.fullmatch(r"prom/prometheus:v[\d.]+", metrics["image"])
+    assert all(port.startswith("127.0.0.1:") for port in metrics["ports"])
+    file, place, _ = metrics["volumes"][0].split(":")
+    assert f"--config.file={place}" in metrics["command"]
+    (job,) = yaml.safe_load((ROOT / file).read_text())["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert found["names"] == ["serve", "serve-gpu"]
+    assert set(found["names"]) <= set(SERVICES)
+    assert found["port"] == Settings().port
+    assert job["metrics_path"] in {route.path for route in iter_route_contexts(create_app(Settings()).routes)}
 
 
 def test_deployment_page_lists_every_setting() -> None:
