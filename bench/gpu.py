@@ -4,7 +4,8 @@ For each network: torch, torch.compile and ONNX Runtime's CUDA provider, and Ten
 float16 and bfloat16. All start from uint8 views in host memory and end with logits there. They take turns in one run;
 the least time of each counts. The ratio is that of torch in float32 to the contestant, the error that against ONNX
 Runtime on the CPU in float32. Also tells whether TensorRT-RTX runs on this GPU, and whether it decodes video (NVDEC).
-Status 1 where there is no GPU. Prints Markdown.
+Status 1 where there is no GPU, a contestant does not run, or its error is over what an export may differ by. Prints
+Markdown.
 """
 
 from __future__ import annotations
@@ -106,8 +107,10 @@ def gpu_runtime(
     return ALL_KINDS[runtime].open(file, precision, 1, options)
 
 
-def contestants(name: str, files: dict[PrecisionName, Path], batch: int, cache: Path) -> dict[Contestant, Run]:
-    """Return everything that runs the network here; what cannot is told."""
+def contestants(
+    name: str, files: dict[PrecisionName, Path], batch: int, cache: Path
+) -> tuple[dict[Contestant, Run], list[str]]:
+    """Return everything that runs the network here, and why the rest does not."""
     views = verification_inputs(input_shape(name), batch)
     ways: dict[str, Callable[[PrecisionName], Run]] = {
         "torch": lambda precision: torch_runner(name, precision, False, views),
@@ -119,6 +122,7 @@ def contestants(name: str, files: dict[PrecisionName, Path], batch: int, cache: 
                 gpu_runtime(kind, files[precision], precision, (batch,), cache)
             )
     found: dict[Contestant, Run] = {}
+    failures: list[str] = []
     for way, make in ways.items():
         for precision in files:
             try:
@@ -126,25 +130,25 @@ def contestants(name: str, files: dict[PrecisionName, Path], batch: int, cache: 
                 run(views)
             except Exception as error:
                 # Each library has exceptions of its own, and the others are to be measured all the same.
-                print(f"\n{name}, {way}, {precision}: does not run: {error}\n")
+                failures.append(f"{name}, batch {batch}, {way}, {precision}: does not run: {error}")
             else:
                 found[way, precision] = run
-    return found
+    return found, failures
 
 
 def _of_runtime(runtime: Runtime) -> Run:
     return lambda views: runtime.run(views, "logits")
 
 
-def measure(name: str, batch: int, folder: Path) -> None:
-    """Print a line for each contestant."""
+def measure(name: str, batch: int, folder: Path) -> list[str]:
+    """Print a line for each contestant; return what does not run, or not well enough."""
     # What was compiled for other networks and batches changes how torch compiles, and takes memory.
     torch.compiler.reset()
     files = files_of(name, PRECISIONS, folder)
     views = verification_inputs(input_shape(name), batch)
     wanted = KINDS["onnxruntime"].open(files["fp32"], "fp32", 0).run(views, "logits")
     spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
-    runs = contestants(name, files, batch, folder)
+    runs, failures = contestants(name, files, batch, folder)
     best = dict.fromkeys(runs, float("inf"))
     errors = {key: float((np.linalg.norm(run(views) - wanted, axis=1) / spread).max()) for key, run in runs.items()}
     for _ in tqdm(range(ROUNDS), desc=name, unit="round", leave=False, disable=None):
@@ -158,6 +162,11 @@ def measure(name: str, batch: int, folder: Path) -> None:
             f"| {name} | {batch} | {way} | {precision} | {1000 * seconds / batch:.3f} | {ratio} "
             f"| {errors[way, precision]:.1e} |"
         )
+        if not errors[way, precision] < (limit := LIMITS[precision].relative_error):
+            failures.append(
+                f"{name}, batch {batch}, {way}, {precision}: error {errors[way, precision]:.1e}, limit {limit:g}"
+            )
+    return failures
 
 
 def try_tensorrt_rtx() -> str:
@@ -204,7 +213,7 @@ def try_nvdec() -> str:
 
 
 def main() -> int:
-    """Measure everything; 1 where there is no GPU."""
+    """Measure everything; 1 where that is not possible, or something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, action="append", help="batch size, more than one by repeating (1 and 8)")
     parser.add_argument("--network", action="append", help="registered name, more than one by repeating")
@@ -222,13 +231,16 @@ def main() -> int:
     print(f"onnxruntime {KINDS['onnxruntime'].version}, PyAV {version('av')}\n")
     print("| network | batch | on the GPU | precision | ms a view | torch fp32 / this | relative error |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    failures: list[str] = []
     for name in arguments.network or NETWORKS:
         for batch in arguments.batch or (1, 8):
             with tempfile.TemporaryDirectory() as folder:
-                measure(name, batch, Path(folder))
+                failures += measure(name, batch, Path(folder))
     print(f"\nTensorRT-RTX: {try_tensorrt_rtx()}")
     print(f"NVDEC: {try_nvdec()}")
-    return 0
+    for failure in failures:
+        print(f"- {failure}")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -40,10 +40,9 @@ def measure(contestants: dict[Contestant, Runtime], batches: list[int], rounds: 
                 runtime.run(frames, output)
                 best[key] = min(best[key], process_time() - began)
         for (runtime_name, precision), seconds in best.items():
-            ratio = best[BASELINE] / seconds
+            ratio = f"{best[BASELINE] / seconds:.2f}" if BASELINE in best else "-"
             print(
-                f"| {manifest.name} | {size} | {runtime_name} | {precision} "
-                f"| {1000 * seconds / size:.2f} | {ratio:.2f} |"
+                f"| {manifest.name} | {size} | {runtime_name} | {precision} | {1000 * seconds / size:.2f} | {ratio} |"
             )
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from bench.gpu import DTYPES, compiled, files_of, gpu_runtime
+from bench.gpu import DTYPES, compiled, files_of, gpu_runtime, measure
 from export.graph import input_shape, served_network
 from models import create_model
 from service.manifest import PrecisionName
@@ -62,3 +62,16 @@ def test_runtimes_on_the_gpu_get_files_of_every_precision(
         gpu_runtime("tensorrt", file, precision, (1, 2), tmp_path)
         options = GpuOptions((1, 2), ((8, 96, 96, 3),) * 3, 0, tmp_path)
         opened.open.assert_called_with(file, precision, 1, options)
+
+
+def test_what_does_not_run_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing that is measured runs without a GPU, and what finds one is not to be asked.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    failures = measure("uniformer_tiny_shapes", 1, tmp_path)
+    assert {failure.split(": ")[0] for failure in failures} >= {
+        f"uniformer_tiny_shapes, batch 1, {way}, {precision}" for way in ("torch", "cuda") for precision in DTYPES
+    }
+    assert all("does not run" in failure for failure in failures)
+    assert not capsys.readouterr().out
