@@ -91,8 +91,9 @@ def main() -> None:
     arithmetic = _arithmetic(name, cast(PrecisionName, precision))
     runtime, found = KINDS[name].open(Path(model_file), arithmetic, available_cores()), _Differences()
     for file in cases:
-        with np.load(file, allow_pickle=False) as case:
-            _compare(runtime, case, found)
+        with np.load(file, allow_pickle=False) as arrays:
+            # Each array is read from the file whenever it is asked for.
+            _compare(runtime, dict(arrays), found)
     figures = {
         "arithmetic": arithmetic,
         "parity_error": found.parity,
