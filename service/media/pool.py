@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from service.errors import InternalError, MediaLimitError, QueueFullError, ServiceError
 from service.media.types import AnyRequest
-from service.media.worker_process import Decoded, ResultT, WorkerProcess
+from service.media.worker_process import Decoded, ResultT, UntouchedError, WorkerProcess
 from service.priority import Priority, place_in_line
 from service.rate import ServiceTime, retry_after
 
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ABANDONED_SECONDS = 0.2
+FIRST_IN_LINE = 0.0
 
 
 class DecodePool:
@@ -133,18 +134,27 @@ class DecodePool:
         Raises:
             QueueFullError: `max_waiting` requests are waiting already.
         """
-        while self._idle:
-            worker = self._idle.pop()
-            if worker.alive:
-                return worker
-            self._replace(worker)
+        if worker := self._idle_worker():
+            return worker
         if self.waiting >= self.max_waiting:
             raise QueueFullError(
                 f"{self.waiting} uploads are waiting to be decoded, as many as may; try again later",
                 retry_after=retry_after(self._seconds_for(1)),
             )
+        return await self._next_worker(place_in_line(priority))
+
+    def _idle_worker(self) -> WorkerProcess | None:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            self._replace(worker)
+        return None
+
+    async def _next_worker(self, place: float) -> WorkerProcess:
+        """Wait for a worker at a place in the line."""
         future: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
-        insort(self._waiting, (place_in_line(priority), future), key=lambda waiting: waiting[0])
+        insort(self._waiting, (place, future), key=lambda waiting: waiting[0])
         try:
             return await future
         except asyncio.CancelledError:
@@ -167,11 +177,23 @@ class DecodePool:
         """Decode on an acquired worker, which is then released, or replaced if it was lost or ran out of time.
 
         A caller that is cancelled leaves at once. Its worker gets a moment to finish, which is cheaper than starting
-        another one, and is then stopped.
+        another one, and is then stopped. An upload that its worker has not looked at, because it had ended by then,
+        goes to one other worker: no upload costs more than one.
 
         Raises:
             ServiceError: As `service.errors` says for bad media; MediaLimitError when the time is over.
         """
+        try:
+            return await self._decode_unless_left(worker, upload, request, result_type)
+        except UntouchedError:
+            logger.warning("decode worker %d had ended when it got its next upload", worker.process.pid)
+            # The request has waited in the line already.
+            another = self._idle_worker() or await self._next_worker(FIRST_IN_LINE)
+            return await self._decode_unless_left(another, upload, request, result_type)
+
+    async def _decode_unless_left(
+        self, worker: WorkerProcess, upload: int, request: AnyRequest, result_type: type[ResultT]
+    ) -> Decoded[ResultT]:
         task = self._spawn(self._decode(worker, upload, request, result_type))
         try:
             return await asyncio.shield(task)

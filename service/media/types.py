@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from service.manifest import Preprocessing, Sampling, Views, WholePicture
 
 MAX_MESSAGE_BYTES = 1 << 17
+# What a worker sends when it has a request and before it looks at the upload: from here on that may be to blame.
+RECEIVED = b"received"
 # Arrays of one answer.
 MAX_ARRAYS = 2
 

@@ -35,6 +35,7 @@ from service.media.types import (
     ANY_REQUEST,
     MAX_ARRAYS,
     MAX_MESSAGE_BYTES,
+    RECEIVED,
     AnyResult,
     DecodeFailure,
     DecodeRequest,
@@ -60,6 +61,7 @@ def main() -> None:
             message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1 + MAX_ARRAYS)
             if not message:
                 return
+            connection.sendmsg([RECEIVED])
             _answer(connection, message, *descriptors)
             # PyAV's frames and their side data refer to each other: left to chance, collection comes only after
             # hundreds of uploads, whose decoded pictures would fill the address space meanwhile.

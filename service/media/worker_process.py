@@ -39,6 +39,7 @@ from service.media.answers import check_answer
 from service.media.types import (
     ANY_ANSWER,
     MAX_MESSAGE_BYTES,
+    RECEIVED,
     AnyRequest,
     DecodeFailure,
     DecodeResult,
@@ -65,6 +66,10 @@ _ENVIRONMENT = (
     *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8", "PYTHONCOERCECLOCALE", "PYTHONHASHSEED"),
     *("PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHONWARNINGS"),
 )
+
+
+class UntouchedError(WorkerLostError):
+    """The worker ended before it had the request: another one may be asked."""
 
 
 @dataclass(frozen=True)
@@ -141,28 +146,37 @@ class WorkerProcess:
         """Have the upload in file descriptor `upload` decoded, in `cpu_seconds` of processor time at most.
 
         Raises:
+            UntouchedError: The worker was lost, and has not looked at the upload.
             ServiceError: The worker's verdict, or that the worker was lost.
             QueueFullError: The server has no file descriptors or memory left; the worker is as it was.
         """
         with ExitStack() as files:
             with shedding():
                 arrays = [_memory_file(size, files) for size in request.array_bytes]
-            message = await self._ask(upload, request, arrays, cpu_seconds)
+            await self._ask(upload, request, arrays, cpu_seconds)
+            message = await self.receive()
             if not message:
                 raise await asyncio.to_thread(self._cause_of_death, cpu_seconds)
             return _read_reply(message, arrays, request, result_type)
 
-    async def _ask(self, upload: int, request: AnyRequest, arrays: list[int], cpu_seconds: int) -> bytes:
+    async def _ask(self, upload: int, request: AnyRequest, arrays: list[int], cpu_seconds: int) -> None:
+        lost = UntouchedError(
+            "the process that was to decode this upload ended before it began; send the request again"
+        )
         # The number of a process that has ended may be another's by now.
         if not self.alive:
-            return b""
+            raise lost
         self._limit_processor_time(cpu_seconds)
         try:
             with shedding():
                 socket.send_fds(self.connection, [request.model_dump_json().encode()], [upload, *arrays])
         except ConnectionError:
-            return b""
-        return await self.receive()
+            raise lost from None
+        message = await self.receive()
+        if not message:
+            raise lost
+        if message != RECEIVED:
+            raise InternalError(f"a decode worker answered {message!r:.200} before it was asked")
 
     def _limit_processor_time(self, seconds: int) -> None:
         """Let the process be ended after so many seconds, or up to one more: the limit counts whole ones.

@@ -135,6 +135,63 @@ def test_worker_that_dies_idle_costs_no_request() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("stopped", [True, False], ids=["asked", "before"])
+def test_upload_whose_worker_ends_before_it_has_it_is_decoded_by_another(stopped: bool) -> None:
+    async def scenario() -> None:
+        async with pool() as running:
+            worker = await running.acquire()
+            pid = worker.process.pid
+            os.kill(pid, signal.SIGSTOP if stopped else signal.SIGKILL)
+            # It comes when the worker is wanted for something else.
+            waiting = asyncio.create_task(decode_in(running, CLIP))
+            with memory_file(CLIP) as upload:
+                task = asyncio.create_task(running.decode(worker, upload, decode_request(), DecodeResult))
+                await asyncio.sleep(0.1)
+                worker.process.kill()
+                assert (await task).result.media.frames == 40
+                assert not waiting.done()
+            assert (await waiting).result.media.frames == 40
+            assert pid not in running.process_ids
+
+    asyncio.run(scenario())
+
+
+def test_upload_is_given_to_two_workers_at_most() -> None:
+    async def scenario() -> None:
+        async with pool(workers=3) as running:
+            workers = [await running.acquire() for _ in range(3)]
+            for worker in workers:
+                os.kill(worker.process.pid, signal.SIGKILL)
+                worker.process.wait()
+            running.worker_module = "service.media.no_such_program"
+            with memory_file(CLIP) as upload:
+                task = asyncio.create_task(running.decode(workers[0], upload, decode_request(), DecodeResult))
+                await asyncio.sleep(0.1)
+                running.release(workers[1])
+                with pytest.raises(WorkerLostError, match="send the request again"):
+                    await task
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_upload_whose_worker_dies_of_it_costs_no_other_worker(number: int) -> None:
+    async def scenario() -> None:
+        async with pool(workers=2) as running:
+            worker = await running.acquire()
+            (other,) = set(running.process_ids) - {worker.process.pid}
+            with memory_file(LONG_CLIP) as upload:
+                task = asyncio.create_task(running.decode(worker, upload, WHOLE, DecodeResult))
+                await asyncio.sleep(0.1)
+                os.kill(worker.process.pid, number)
+                with pytest.raises((WorkerLostError, UndecodableMediaError)):
+                    await task
+            assert (await decode_in(running, CLIP)).result.media.frames == 40
+            assert other in running.process_ids
+
+    asyncio.run(scenario())
+
+
 def test_overrun_is_stopped_and_named() -> None:
     async def scenario() -> None:
         async with pool(seconds=0.05) as running:
@@ -279,13 +336,12 @@ def test_pool_is_not_alive_as_long_as_workers_do_not_start() -> None:
     async def scenario() -> None:
         async with pool() as running:
             running.worker_module = "service.media.no_such_program"
-            worker = await running.acquire()
-            os.kill(worker.process.pid, signal.SIGKILL)
-            with pytest.raises(WorkerLostError), memory_file(CLIP) as upload:
-                await running.decode(worker, upload, decode_request(), DecodeResult)
+            os.kill(running.process_ids[0], signal.SIGKILL)
+            waiting = asyncio.create_task(decode_in(running, CLIP))
             assert await becomes(running, alive=False)
             running.worker_module = DecodePool.worker_module
             assert await becomes(running, alive=True)
+            assert (await waiting).result.media.frames == 40
             assert (await decode_in(running, CLIP)).result.media.frames == 40
 
     asyncio.run(scenario())
@@ -350,12 +406,12 @@ def test_closing_leaves_no_worker_that_was_to_be_killed() -> None:
 def test_closing_leaves_no_worker_that_is_on_its_way(seconds: float) -> None:
     async def scenario() -> set[int]:
         async with pool() as running:
-            worker = await running.acquire()
-            os.kill(worker.process.pid, signal.SIGKILL)
-            with pytest.raises(WorkerLostError), memory_file(CLIP) as upload:
-                await running.decode(worker, upload, decode_request(), DecodeResult)
-            # Its replacement takes longer than that.
+            os.kill(running.process_ids[0], signal.SIGKILL)
+            waiting = asyncio.create_task(decode_in(running, CLIP))
+            # The replacement of its worker takes longer than that.
             await asyncio.sleep(seconds)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
         return children()
 
     before = children()
