@@ -30,7 +30,7 @@ def check_engine(builder: EngineBuilder, name: str, model_file: Path, precision:
     request = {
         "model_file": str(model_file),
         "precision": precision,
-        "profiles": {"batch_sizes": sorted({1, largest}), **_views(name)},
+        "profiles": {"batch_sizes": sorted({1, largest}), **view_shapes(name)},
         "is_for_here": False,
     }
     try:
@@ -50,8 +50,8 @@ def builder_version(builder: EngineBuilder) -> str | None:
     return run.stdout.strip() if run.returncode == 0 else None
 
 
-def _views(name: str) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the views that the server would ask for (service.repository.view_shapes)."""
+def view_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the smallest, the usual and the largest shape of a view, as the server would ask for them."""
     usual, preprocessing = input_shape(name), model_entry(name).weights.preprocessing
     if not isinstance(preprocessing, WholePicture):
         return dict.fromkeys(("smallest", "usual", "largest"), usual)

@@ -13,14 +13,17 @@ import pytest
 import tensorrt_rtx
 import torch
 
-from export.graph import ServedNetwork, export_onnx, input_shape, served_network
+from export.engines import view_shapes
+from export.graph import export_onnx, input_shape, served_network
 from export.quantization import quantise_everything
 from export.verification import LIMITS, verification_inputs
 from models import Network, create_model
-from service.manifest import PrecisionName
+from service.manifest import PrecisionName, read_artefact
+from service.repository.served import view_shapes as served_shapes
 from service.runtimes.tensorrt.building import BuildRequest, Profiles, build
 from tests.export.fewest_blocks import is_as_short, short_network
 from tests.export.test_every_model import DISTINCT
+from tests.server import ROOT
 
 BATCH_SIZES = (1, 2)
 # The smallest of each family, and one with a head that finds key points.
@@ -40,13 +43,6 @@ SHORT = [name for i, name in enumerate(DISTINCT) if not any(is_as_short(name, ot
 DTYPES: dict[PrecisionName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def profiles(served: ServedNetwork, view: tuple[int, ...]) -> Profiles:
-    """Return the views that the network is served with: of segmentation any from 64 x 64 on."""
-    if "mask" in served.output_names:
-        return Profiles(BATCH_SIZES, (64, 64, 3), view, (1024, 1024, 3))
-    return Profiles(BATCH_SIZES, view, view, view)
-
-
 def write_files(network: Network, view: tuple[int, ...], folder: Path) -> Iterator[tuple[PrecisionName, Path]]:
     """Export the network in every precision, in the form that an artefact has it; int8 with every layer quantised."""
 
@@ -62,10 +58,10 @@ def write_files(network: Network, view: tuple[int, ...], folder: Path) -> Iterat
     yield "int8", folder / "int8.onnx"
 
 
-def build_all(network: Network, view: tuple[int, ...], folder: Path) -> None:
-    shapes = profiles(served_network(network), view)
+def build_all(name: str, network: Network, folder: Path) -> None:
+    shapes = Profiles(BATCH_SIZES, **view_shapes(name))
     built = []
-    for precision, file in write_files(network, view, folder):
+    for precision, file in write_files(network, input_shape(name), folder):
         onnx.checker.check_model(onnx.load(file), full_check=True)
         plan = build(tensorrt_rtx, BuildRequest(file, precision, shapes, is_for_here=False))
         # An engine holds the weights at least, in one byte each where they are quantised.
@@ -74,13 +70,21 @@ def build_all(network: Network, view: tuple[int, ...], folder: Path) -> None:
     assert built == list(get_args(PrecisionName))
 
 
+@pytest.mark.parametrize(
+    "folder", sorted((ROOT / "model_repository").glob("*/1")), ids=lambda folder: folder.parent.name
+)
+def test_engines_are_built_for_the_views_that_the_server_asks_for(folder: Path) -> None:
+    manifest = read_artefact(folder).manifest
+    assert tuple(view_shapes(manifest.name).values()) == served_shapes(manifest)
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in LIGHT else pytest.mark.slow) for name in SHORT]
 )
 def test_engine_is_built_of_every_kind_of_network_in_each_precision(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    build_all(short_network(name), input_shape(name), tmp_path)
+    build_all(name, short_network(name), tmp_path)
 
 
 @pytest.mark.slow
@@ -88,4 +92,4 @@ def test_engine_is_built_of_every_kind_of_network_in_each_precision(name: str, t
 @pytest.mark.parametrize("name", DISTINCT)
 def test_engine_is_built_of_every_network_in_each_precision(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    build_all(create_model(name), input_shape(name), tmp_path)
+    build_all(name, create_model(name), tmp_path)
