@@ -67,7 +67,7 @@ def _check_media(media: MediaInfo, limits: DecodeLimits) -> None:
 def _check_views(result: DecodeResult, request: DecodeRequest) -> None:
     media, views = result.media, request.views
     crops = crop_names(media.height, media.width, views.crops, views.single_crop)
-    expected = [(clip, crop) for clip in range(views.clips) for crop in crops]
+    expected = [(clip, crop) for clip in range(request.clips_of(media.kind)) for crop in crops]
     _require([(view.clip, view.crop) for view in result.views] == expected, f"{len(result.views)} views")
     count = request.sampling.num_frames
     _require(result.shape == (len(expected), count, *request.preprocessing.crop, 3), f"shape {result.shape}")

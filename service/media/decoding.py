@@ -78,7 +78,7 @@ class _ViewMaker:
         request = self.request
         self.source.check_start(request.start)
         first, count = index.between(request.start, request.end)
-        clips = request.views.clips
+        clips = request.clips_of(self.source.format.kind)
         return [
             [first + frame for frame in clip_indices(request.sampling, count, index.fps, clip, clips)]
             for clip in range(clips)

@@ -50,6 +50,10 @@ class DecodeRequest(_Message):
     start: float | None = Field(default=None, ge=0)
     end: float | None = Field(default=None, gt=0)
 
+    def clips_of(self, kind: Literal["video", "image"]) -> int:
+        """Return how many clips are made of an upload: of a picture one, since all would be the same."""
+        return 1 if kind == "image" else self.views.clips
+
     @property
     def array_bytes(self) -> tuple[int, ...]:
         """Bytes of each array of the answer, at most."""

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from demo.clips import encode_picture
-from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError
+from service.errors import (
+    BadParameterError,
+    InternalError,
+    MediaLimitError,
+    UndecodableMediaError,
+    UnsupportedMediaError,
+)
+from service.media.answers import check_answer
 from service.media.preprocessing import crop_names, crop_offset, resize
 from service.media.sampling import clip_indices
 from service.media.types import DecodeRequest
@@ -159,6 +166,18 @@ def test_picture_is_a_one_frame_clip() -> None:
     assert (result.media.kind, result.media.format, result.media.frames) == ("image", "jpeg", 1)
     assert result.media.fps is result.media.duration_seconds is None
     assert (pixels == pixels[0, 0]).all()
+
+
+def test_picture_is_looked_at_once_however_many_clips_are_asked_for() -> None:
+    picture = encode_picture(FRAMES[0])
+    wanted = decode_request(clips=4, crops=3)
+    result, pixels = decode(picture, wanted)
+    assert [(view.clip, view.crop) for view in result.views] == [(0, "left"), (0, "center"), (0, "right")]
+    assert [view.frames for view in result.views] == [(0,) * 8] * 3
+    assert np.array_equal(pixels, decode(picture, decode_request(clips=1, crops=3))[1])
+    check_answer(result, wanted)
+    with pytest.raises(InternalError, match="3 views"):
+        check_answer(result.model_copy(update={"media": decode(ENCODINGS["h264, all intra"], wanted)[0].media}), wanted)
 
 
 def test_cover_art_is_not_taken_for_the_video() -> None:
