@@ -8,7 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from service.manifest import Preprocessing, Sampling, Views, WholePicture
 
-MAX_MESSAGE_BYTES = 1 << 17
+# Of what goes over the socket in one piece; the kernel takes none of much more than half as much again.
+MAX_PACKET_BYTES = 1 << 17
+# More than the JSON of an answer takes for one frame (its number and time) and for one view besides its frames.
+FRAME_JSON_BYTES = 64
+VIEW_JSON_BYTES = 128
 # What a worker sends when it has a request and before it looks at the upload: from here on that may be to blame.
 RECEIVED = b"received"
 # Arrays of one answer.
@@ -61,6 +65,12 @@ class DecodeRequest(_Message):
         height, width = self.preprocessing.crop
         return (views * self.sampling.num_frames * height * width * 3,)
 
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of the answer's JSON, at most: one packet would hold all but the frames."""
+        views = self.views.clips * self.views.crops
+        return MAX_PACKET_BYTES + views * (VIEW_JSON_BYTES + self.sampling.num_frames * FRAME_JSON_BYTES)
+
 
 class PictureRequest(_Message):
     """One upload to decode into whole pictures: itself, or the frames of a video at even times.
@@ -89,6 +99,11 @@ class PictureRequest(_Message):
     def array_bytes(self) -> tuple[int, ...]:
         """Bytes of each array of the answer, at most."""
         return (self.max_total_pixels * 3,) * (2 if self.originals else 1)
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of the answer's JSON, at most: one packet would hold all but the frames."""
+        return MAX_PACKET_BYTES + self.max_pictures * FRAME_JSON_BYTES
 
 
 AnyRequest = DecodeRequest | PictureRequest

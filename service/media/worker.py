@@ -1,8 +1,8 @@
 """A decode worker: a process of its own that turns one upload at a time into views or pictures.
 
-Started as `python -m service.media.worker FD`, FD being one end of a Unix socket pair. Messages are JSON packets; the
-upload, and the memory files to write pixels to, ride on a packet as file descriptors. The worker holds no other file,
-may open none (service/media/sandbox.py) and ends when the socket closes.
+Started as `python -m service.media.worker FD`, FD being one end of a Unix socket pair. Messages are JSON in packets;
+the upload, and the memory files to write pixels to, ride on a packet as file descriptors. The worker holds no other
+file, may open none (service/media/sandbox.py) and ends when the socket closes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from service.media.pictures import decode_pictures
 from service.media.types import (
     ANY_REQUEST,
     MAX_ARRAYS,
-    MAX_MESSAGE_BYTES,
+    MAX_PACKET_BYTES,
     RECEIVED,
     AnyResult,
     DecodeFailure,
@@ -58,7 +58,7 @@ def main() -> None:
     with socket.socket(fileno=descriptor) as connection, suppress(ConnectionError):
         connection.sendmsg([_confine(memory_bytes).model_dump_json().encode()])
         while True:
-            message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1 + MAX_ARRAYS)
+            message, descriptors, _, _ = socket.recv_fds(connection, MAX_PACKET_BYTES, 1 + MAX_ARRAYS)
             if not message:
                 return
             connection.sendmsg([RECEIVED])
@@ -114,7 +114,15 @@ def _answer(connection: socket.socket, message: bytes, upload: int, *arrays: int
     finally:
         for descriptor in arrays:
             os.close(descriptor)
-    connection.sendmsg([result.model_dump_json().encode()])
+    _send(connection, result.model_dump_json().encode())
+
+
+def _send(connection: socket.socket, answer: bytes) -> None:
+    """Send an answer in as many packets as it takes; the last one is the one that is not full."""
+    if len(answer) % MAX_PACKET_BYTES == 0:
+        answer += b" "
+    for begin in range(0, len(answer), MAX_PACKET_BYTES):
+        connection.sendmsg([answer[begin : begin + MAX_PACKET_BYTES]])
 
 
 def _mapped(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:

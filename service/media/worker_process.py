@@ -38,7 +38,7 @@ from service.errors import (
 from service.media.answers import check_answer
 from service.media.types import (
     ANY_ANSWER,
-    MAX_MESSAGE_BYTES,
+    MAX_PACKET_BYTES,
     RECEIVED,
     AnyRequest,
     DecodeFailure,
@@ -136,7 +136,7 @@ class WorkerProcess:
     async def receive(self) -> bytes:
         """Wait for the next packet; an empty one means that the worker is gone."""
         try:
-            return await asyncio.get_running_loop().sock_recv(self.connection, MAX_MESSAGE_BYTES)
+            return await asyncio.get_running_loop().sock_recv(self.connection, MAX_PACKET_BYTES)
         except ConnectionError:
             return b""
 
@@ -154,7 +154,7 @@ class WorkerProcess:
             with shedding():
                 arrays = [_memory_file(size, files) for size in request.array_bytes]
             await self._ask(upload, request, arrays, cpu_seconds)
-            message = await self.receive()
+            message = await self._receive_answer(request.answer_bytes)
             if not message:
                 raise await asyncio.to_thread(self._cause_of_death, cpu_seconds)
             return _read_reply(message, arrays, request, result_type)
@@ -177,6 +177,16 @@ class WorkerProcess:
             raise lost
         if message != RECEIVED:
             raise InternalError(f"a decode worker answered {message!r:.200} before it was asked")
+
+    async def _receive_answer(self, most: int) -> bytes:
+        """Wait for all packets of an answer of `most` bytes at most; an empty one means that the worker is gone."""
+        answer = packet = await self.receive()
+        while len(packet) == MAX_PACKET_BYTES and len(answer) < most:
+            packet = await self.receive()
+            answer += packet
+        if len(packet) == MAX_PACKET_BYTES:
+            raise InternalError(f"a decode worker sent an answer of more than {most} bytes")
+        return answer if packet else b""
 
     def _limit_processor_time(self, seconds: int) -> None:
         """Let the process be ended after so many seconds, or up to one more: the limit counts whole ones.

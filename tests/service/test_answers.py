@@ -19,7 +19,7 @@ from service.manifest import WholePicture
 from service.media.answers import check_answer
 from service.media.pictures import decode_pictures
 from service.media.pool import DecodePool
-from service.media.types import AnyRequest, DecodeRequest, DecodeResult, PictureRequest, PictureResult
+from service.media.types import MAX_PACKET_BYTES, AnyRequest, DecodeRequest, DecodeResult, PictureRequest, PictureResult
 from service.media.worker_process import Decoded
 from service.settings import Settings
 from tests.media import LIMITS, decode, decode_request
@@ -222,6 +222,17 @@ def test_damaged_uploads_get_answers_that_fit() -> None:
                 result = decode_pictures(io.BytesIO(upload), pictures, np.empty, np.empty)  # type: ignore[arg-type]
                 check_answer(result, pictures)
     assert answered >= len(ENCODINGS)
+
+
+@pytest.mark.parametrize(
+    ("size", "says"), [(MAX_PACKET_BYTES, "codec"), (10 * MAX_PACKET_BYTES, "more than 1[0-9]{5} bytes")]
+)
+def test_answer_is_read_to_its_end_and_no_further_than_an_honest_one(forge: Forge, size: int, says: str) -> None:
+    room = size - len(json.dumps(changed(VIEWS_ANSWER, "media.codec", "")))
+    with pytest.raises(InternalError, match=says):
+        forge(changed(VIEWS_ANSWER, "media.codec", "h" * room), VIEWS)
+    # Nothing of it is taken for the answer to the next request.
+    assert forge(VIEWS_ANSWER, VIEWS).arrays
 
 
 def test_server_draws_no_mask_larger_than_a_picture_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

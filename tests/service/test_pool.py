@@ -92,6 +92,19 @@ def test_pixels_cross_the_process_border_unchanged() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("clips", [100, 300])
+def test_any_number_of_views_is_answered(clips: int) -> None:
+    async def scenario() -> None:
+        # What is said of their frames takes 150 and 460 kB, more than the socket takes in one piece.
+        request = decode_request(clips=clips, crops=3, num_frames=64, resize=10, crop=(8, 8))
+        async with pool() as running:
+            decoded = await decode_in(running, CLIP, request)
+        assert decoded.result == decode(CLIP, request)[0]
+        assert len(decoded.result.views) == 3 * clips
+
+    asyncio.run(scenario())
+
+
 def test_bad_media_costs_no_worker() -> None:
     async def scenario() -> None:
         async with pool() as running:
