@@ -16,6 +16,7 @@ from models.cyclemlp import CycleMLP
 from models.mlp3d import MLP3D, assign_blocks
 from models.morphmlp import MorphMLP
 from models.mvit import ConvPool, MaxPool, MViT
+from models.pose import PoseNetwork
 from models.segmentation import Segmentor
 from models.smlpnet import SMLPNet
 from models.uniformer import UniFormer, UniFormerConfig
@@ -88,11 +89,15 @@ def expected_transposes(network: Network) -> int | None:
             columns = [config.input_size // reduction for reduction in (4, 8, 16)]
             turned = sum(d for d, c, chunk in zip(depths, columns, config.chunk_lengths, strict=False) if c % chunk)
             return 1 + 1 + 2 * pathways + 2 * turned + 2 * 3
-        case Segmentor() if isinstance(config.backbone, UniFormerConfig) and config.backbone.stage3 == "global":
-            # As UniFormer, without its head, and a LayerNorm for each of the four stages; the last one's channels are
-            # where the last block leaves them.
-            embeddings = 2 * 4 if config.backbone.stem == "patch" else 0
-            return 1 + embeddings + 6 * sum(config.backbone.depths[2:]) + 2 * 3
+        case Segmentor() | PoseNetwork() if isinstance(config.backbone, UniFormerConfig):
+            # As UniFormer, without its head, whose last block leaves the channels where they are wanted. A block with
+            # windows gathers them and takes them apart again.
+            backbone, depths = config.backbone, config.backbone.depths
+            embeddings = 2 * 4 if backbone.stem == "patch" else 0
+            windowed = sum(backbone.is_windowed(2, block) for block in range(depths[2]))
+            # A LayerNorm for each of the four stages that a head for masks reads.
+            norms = 2 * 3 if isinstance(network, Segmentor) else 0
+            return 1 + embeddings + 6 * sum(depths[2:]) + 2 * windowed + norms
     return None
 
 
@@ -134,7 +139,9 @@ def check_graph(network: Network, view_shape: tuple[int, ...], model: onnx.Model
     orders = [list(attribute.ints) for node in graph.node for attribute in node.attribute if attribute.name == "perm"]
     assert [0, 2, 1] not in orders
     inferred = onnx.shape_inference.infer_shapes(model).graph
-    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*inferred.value_info, *inferred.output)}
+    types = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
+    ranks = {name: len(tensor.shape.dim) for name, tensor in types.items() if tensor.HasField("shape")}
+    assert {output for node in graph.node for output in node.output if output} <= ranks.keys(), "of unknown rank"
     assert max(ranks.values()) <= 5
     if not isinstance(network, Segmentor):
         assert not JUGGLING & counts.keys()
