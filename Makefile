@@ -29,7 +29,7 @@ install: $(VENV)/everything ## make .venv with all dependencies
 test: install ## run the test suite
 	$(BIN)/python -m pytest
 
-test-slow: install ## run the tests that take minutes as well
+test-slow: install ## run the tests that take minutes, and only those
 	$(BIN)/python -m pytest -m 'slow and not gpu and not docker'
 
 test-docker: install ## build the images, start them, POST a clip
