@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SINGLE_FRAME = FrameIndex(ticks=(0,), tick=Fraction(1), fps=None, duration=None)
+SINGLE_FRAME = FrameIndex(ticks=(0,), tick=Fraction(1), fps=None)
 
 
 def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource], T]) -> T:

@@ -43,17 +43,22 @@ class FrameIndex:
         ticks: Presentation time of each frame in units of `tick` from the first, ascending.
         tick: Seconds of one unit.
         fps: Average frames a second as the container says, or None.
-        duration: Seconds from the first frame to the end of the last, or None.
     """
 
     ticks: tuple[int, ...]
     tick: Fraction
     fps: Fraction | None
-    duration: float | None
 
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.ticks)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the first frame to the end of the last; None: of a single one, nobody knows."""
+        if self.fps is None and len(self) == 1:
+            return None
+        return float(self.time(len(self) - 1) + (1 / self.fps if self.fps else 0))
 
     def time(self, frame: int) -> Fraction:
         """Return when a frame shows, seconds from the first one."""
@@ -296,13 +301,12 @@ def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLi
     # What a header says can be negative.
     fps = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate > 0), None)
     ticks, tick = _presentation_times(stamps, stream.time_base, fps)
-    frame_seconds = 1 / fps if fps else Fraction(0)
-    duration = float(ticks[-1] * tick + frame_seconds) if fps or len(ticks) > 1 else None
-    if duration is not None and duration > limits.max_seconds:
+    index = FrameIndex(ticks, tick, fps)
+    if index.duration is not None and index.duration > limits.max_seconds:
         raise MediaLimitError(
-            f"the video lasts {duration:.1f} s; the limit is {limits.max_seconds:g} s: cut it into shorter parts"
+            f"the video lasts {index.duration:.1f} s; the limit is {limits.max_seconds:g} s: cut it into shorter parts"
         )
-    return FrameIndex(ticks, tick, fps, duration)
+    return index
 
 
 def _presentation_times(

@@ -15,7 +15,9 @@ from service.errors import UndecodableMediaError
 from service.media.frames import read_frames
 from tests.media import (
     LIMITS,
+    decode,
     decode_all,
+    decode_request,
     encode,
     encode_two_sizes,
     keyframes,
@@ -205,6 +207,17 @@ def test_rate_and_times_are_those_that_ffmpeg_finds_by_decoding_the_first_pictur
     # Without usable time stamps the frame rate makes the times; a torn stream has fewer frames than it promises.
     if len(stamps) == len(index) and None not in stamps and stamps == sorted(stamps) and "decoding" not in name:
         assert [index.time(number) for number in range(len(index))] == [(pts - stamps[0]) * tick for pts in stamps]
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODINGS if "cut at" in name or "cut in" in name])
+def test_recording_that_begins_within_a_gop_lasts_as_long_as_the_frames_that_come_out(name: str) -> None:
+    content = encoding(name)
+    with av.open(io.BytesIO(content)) as container:
+        promised = sum(packet.size > 0 for packet in container.demux(video=0))
+    media = decode(content, decode_request())[0].media
+    assert media.frames == len(decode_all(content)) <= promised - 3
+    # At 30 frames a second; one may be missing among those that the packets are for.
+    assert media.duration_seconds == pytest.approx(media.frames / 30, abs=1.1 / 30)
 
 
 def mini_gops(count: int, keyint: int, b_frames: int, closed: bool) -> list[tuple[int, bool, int]]:

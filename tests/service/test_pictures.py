@@ -12,7 +12,7 @@ from service.media.probing import FrameIndex
 
 
 def index(milliseconds: list[int], fps: int | None = None) -> FrameIndex:
-    return FrameIndex(tuple(milliseconds), Fraction(1, 1000), None if fps is None else Fraction(fps), None)
+    return FrameIndex(tuple(milliseconds), Fraction(1, 1000), None if fps is None else Fraction(fps))
 
 
 def test_one_frame_a_second_from_the_first_on() -> None:
