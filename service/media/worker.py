@@ -8,6 +8,7 @@ file, may open none (service/media/sandbox.py) and ends when the socket closes.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import mmap
 import os
@@ -103,18 +104,31 @@ def _answer(connection: socket.socket, message: bytes, upload: int, *arrays: int
                 result = decode_pictures(file, request, allocate[0], allocate[-1])
     except ServiceError as error:
         result = DecodeFailure(code=error.code, detail=error.detail)
-    except MemoryError:
-        detail = "decoding the upload takes more memory than a decode worker may use: send a smaller one"
-        result = DecodeFailure(code=MediaLimitError.code, detail=detail)
-    except Exception:
-        # A fault of ours or of a library, met on hostile bytes: it costs this upload, not the worker.
-        detail = "the upload cannot be decoded: it is damaged"
-        trace = traceback.format_exc()[-MAX_TRACE_CHARACTERS:]
-        result = DecodeFailure(code=UndecodableMediaError.code, detail=detail, trace=trace)
+    except Exception as error:
+        result = _failure(error)
     finally:
         for descriptor in arrays:
             os.close(descriptor)
     _send(connection, result.model_dump_json().encode())
+
+
+def _failure(error: Exception) -> DecodeFailure:
+    """Return what to say of an exception that no rule about media raised; it costs this upload, not the worker."""
+    if _is_lack_of_memory(error):
+        detail = "decoding the upload takes more memory than a decode worker may use: send a smaller one"
+        return DecodeFailure(code=MediaLimitError.code, detail=detail)
+    # A fault of ours or of a library, met on hostile bytes.
+    trace = "".join(traceback.format_exception(error))[-MAX_TRACE_CHARACTERS:]
+    return DecodeFailure(
+        code=UndecodableMediaError.code, detail="the upload cannot be decoded: it is damaged", trace=trace
+    )
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Tell whether there was no address space left; mmap and OpenCV have their own words for it."""
+    if isinstance(error, cv2.error):
+        return error.code == cv2.Error.StsNoMem
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def _send(connection: socket.socket, answer: bytes) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import httpx
@@ -29,7 +29,7 @@ from service.manifest import Preprocessing
 from service.media.pool import DecodePool
 from service.media.types import DecodeResult
 from service.media.worker_process import Decoded
-from tests.media import decode, decode_request, encode, numbered_frames
+from tests.media import LIMITS, decode, decode_request, encode, numbered_frames
 from tests.server import serving
 
 CLIP = encode(numbered_frames(40), options={"preset": "veryfast"})
@@ -113,6 +113,27 @@ def test_bad_media_costs_no_worker() -> None:
                 await decode_in(running, b"text")
             with pytest.raises(UndecodableMediaError):
                 await decode_in(running, CLIP[: len(CLIP) // 2])
+            assert (await decode_in(running, CLIP)).result.media.frames == 40
+            assert running.process_ids == before
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        # To map views of 7.7 GB, or to resize a frame to 3.1 GB, is more than the 2 GiB of a worker.
+        {"clips": 10, "num_frames": 64, "resize": 2000, "crop": (2000, 2000)},
+        {"resize": 28_000, "limits": LIMITS.model_copy(update={"max_pixels": 1 << 30})},
+    ],
+    ids=["views", "frame"],
+)
+def test_upload_that_takes_more_memory_than_a_worker_has_is_not_called_damaged(sizes: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        async with pool() as running:
+            before = running.process_ids
+            with pytest.raises(MediaLimitError, match="more memory than a decode worker may use"):
+                await decode_in(running, CLIP, decode_request(**sizes))
             assert (await decode_in(running, CLIP)).result.media.frames == 40
             assert running.process_ids == before
 
