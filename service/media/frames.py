@@ -220,15 +220,15 @@ class FrameSource:
     def _counted(self, wanted: frozenset[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the first frame on, to the last wanted one or, if their number is in doubt, to the end."""
         last = max(wanted)
-        count = 0
-        for frame in self._decode(self._packets):
+        stamps: list[int | None] = []
+        for count, frame in enumerate(self._decode(self._packets)):
             if count in wanted:
                 yield count, frame
-            count += 1
-            if count > last and self._count_is_sure:
+            stamps.append(frame.pts)
+            if count >= last and self._count_is_sure:
                 return
-        if count < len(self.index):
-            self._correct(count)
+        if len(stamps) < len(self.index):
+            self._correct(stamps)
 
     def _decode(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
         decode = self._decoder.decode
@@ -239,12 +239,12 @@ class FrameSource:
                 self.decoded += 1
                 yield frame
 
-    def _correct(self, count: int) -> NoReturn:
-        """Keep the first `count` frames, which have proved to exist, and have the caller choose again."""
-        if count == 0:
+    def _correct(self, stamps: list[int | None]) -> NoReturn:
+        """Keep the frames that have proved to exist, by their time stamps, and have the caller choose again."""
+        if not stamps:
             raise UndecodableMediaError("none of the upload's frames can be decoded")
         if self._corrected:
             raise UndecodableMediaError("the upload's frames cannot be decoded the same way twice")
         self._corrected = self._count_is_sure = True
-        self.index = self.index.up_to(count)
+        self.index = self.index.of_decoded(stamps)
         raise _StartOverError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -43,11 +43,13 @@ class FrameIndex:
         ticks: Presentation time of each frame in units of `tick` from the first, ascending.
         tick: Seconds of one unit.
         fps: Average frames a second as the container says, or None.
+        origin: Time stamp of the first frame; None: the frame rate makes the times.
     """
 
     ticks: tuple[int, ...]
     tick: Fraction
     fps: Fraction | None
+    origin: int | None = None
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -64,9 +66,16 @@ class FrameIndex:
         """Return when a frame shows, seconds from the first one."""
         return self.ticks[frame] * self.tick
 
-    def up_to(self, count: int) -> FrameIndex:
-        """Return the index of the first `count` frames."""
-        return replace(self, ticks=self.ticks[:count])
+    def of_decoded(self, stamps: Sequence[int | None]) -> FrameIndex:
+        """Return the index of the frames that came out, fewer than the packets promise, with these time stamps.
+
+        They count if they are some of the packets', in order; otherwise the frames have the times of the first packets.
+        """
+        origin = self.origin
+        seen = [] if origin is None else [stamp - origin for stamp in stamps if stamp is not None]
+        if len(seen) < len(stamps) or seen != sorted(set(seen).intersection(self.ticks)):
+            return replace(self, ticks=self.ticks[: len(stamps)])
+        return replace(self, ticks=tuple(tick - seen[0] for tick in seen), origin=stamps[0])
 
     def between(self, start: float | None, end: float | None) -> tuple[int, int]:
         """Return the first frame and the number of frames that show between `start` and `end`, seconds.
@@ -300,8 +309,7 @@ def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLi
         raise UndecodableMediaError("the upload holds no video frames")
     # What a header says can be negative.
     fps = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate > 0), None)
-    ticks, tick = _presentation_times(stamps, stream.time_base, fps)
-    index = FrameIndex(ticks, tick, fps)
+    index = _index_by_time(stamps, stream.time_base, fps)
     if index.duration is not None and index.duration > limits.max_seconds:
         raise MediaLimitError(
             f"the video lasts {index.duration:.1f} s; the limit is {limits.max_seconds:g} s: cut it into shorter parts"
@@ -309,11 +317,9 @@ def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLi
     return index
 
 
-def _presentation_times(
-    stamps: list[int | None], time_base: Fraction | None, fps: Fraction | None
-) -> tuple[tuple[int, ...], Fraction]:
-    """Return ascending times from 0 and their unit; without time stamps (raw AVI), the frame rate makes them."""
+def _index_by_time(stamps: list[int | None], time_base: Fraction | None, fps: Fraction | None) -> FrameIndex:
+    """Return frames with ascending times from 0; without time stamps (raw AVI), the frame rate makes them."""
     known = sorted(stamp for stamp in stamps if stamp is not None)
     if time_base is None or len(known) < len(stamps):
-        return tuple(range(len(stamps))), 1 / (fps or Fraction(25))
-    return tuple(stamp - known[0] for stamp in known), time_base
+        return FrameIndex(tuple(range(len(stamps))), 1 / (fps or Fraction(25)), fps)
+    return FrameIndex(tuple(stamp - known[0] for stamp in known), time_base, fps, known[0])
