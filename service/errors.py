@@ -19,7 +19,7 @@ ServiceError
 |-- RateLimitedError          429  this key asks too often
 |-- HeaderTooLargeError       431  the request line and headers are over the limit
 |-- UnsupportedError          501  it cannot be done the way the server is set up
-|-- NotReadyError             503  starting or draining, or the model is being loaded or hangs
+|-- NotReadyError             503  starting or draining, or the model is being loaded or does not run
 |-- DeadlineExceededError     504  the request was not done in time
 `-- InternalError             500  ours to mend; the text is fixed, the log has the rest
     `-- WorkerLostError       500  the process that decoded this upload was stopped from outside
@@ -160,7 +160,7 @@ class UnsupportedError(ServiceError):
 
 
 class NotReadyError(ServiceError):
-    """The server is starting or draining, or the model is being loaded or its runtime hangs."""
+    """The server is starting or draining, or the model is being loaded or its runtime hangs or fails."""
 
     status, code, title = 503, "not_ready", "Not ready"
 

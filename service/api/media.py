@@ -49,7 +49,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         (422, "undecodable, or over a decode limit"),
         (429, "queue full, or too much waits to be done in time; see Retry-After"),
         (500, "a fault of the server"),
-        (503, "starting or draining, or the model is being loaded or hangs; see Retry-After"),
+        (503, "starting or draining, or the model is being loaded or does not run; see Retry-After"),
         (504, "deadline exceeded"),
     )
 }

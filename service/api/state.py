@@ -107,7 +107,7 @@ class ServerState:
 
         Raises:
             NotReadyError: Starting or draining, or the time for draining was over before the block was done, or the
-                model's runtime hangs.
+                model's runtime hangs or fails.
             OverloadedError: What waits already takes longer than the request may.
             DeadlineExceededError: The block took longer than it may.
         """
