@@ -18,7 +18,7 @@ from export.manifests import digests_of, make_manifest
 from export.precision_files import PrecisionWriter
 from export.progress import Report
 from export.sources import Sources
-from export.staging import staging
+from export.staging import check_free, staging
 from export.verification import LIMITS
 from models import create_model, list_models, load_checkpoint, model_entry
 from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, EngineBuilder, PrecisionName
@@ -115,7 +115,7 @@ def make_order(
     return Order(name, sources, classes, max_batch_size or default, written, tuple(engines))
 
 
-def export_model(order: Order, repository: Path, report: Report) -> Exported:
+def export_model(order: Order, repository: Path, report: Report, version: int | None = None) -> Exported:
     """Export a model into a new version of `repository/<name>/`.
 
     Versions are never changed. Everything is made and verified in a staging folder (export/staging.py).
@@ -124,13 +124,16 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
         order: What to export.
         repository: Folder that the server reads; made if missing.
         report: Called with a line of text before each step.
+        version: Number of the version; None: one more than the newest there.
 
     Raises:
-        ExportError: Verification failed, the calibration clips are of no use, or a source changed while it was read.
+        ExportError: The version is there already, verification failed, the calibration clips are of no use, or a source
+            changed while it was read.
         models.CheckpointError: The checkpoint does not fit.
         OSError: A file cannot be read or written.
     """
     name, classes = order.name, order.classes
+    check_free(repository / name, version)
     with staging(repository) as stage:
         report("building the network")
         network = create_model(name, num_classes=len(classes.labels))
@@ -157,11 +160,11 @@ def export_model(order: Order, repository: Path, report: Report) -> Exported:
             palette = json.dumps(classes.palette) + "\n"
             (stage.folder / PALETTE_FILE).write_text(palette, encoding="utf-8")
 
-        def write_manifest(version: str) -> None:
+        def write_manifest(number: str) -> None:
             files = digests_of(stage.folder)
-            manifest = make_manifest(name, version, sources, len(classes.labels), files, written, writer.parity)
+            manifest = make_manifest(name, number, sources, len(classes.labels), files, written, writer.parity)
             text = manifest.model_dump_json(indent=2) + "\n"
             (stage.folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 
         report(f"putting it into {repository / name}")
-        return Exported(stage.put_in_place(name, write_manifest), seconds)
+        return Exported(stage.put_in_place(name, write_manifest, version), seconds)

@@ -13,7 +13,7 @@ from threading import Event
 from types import FrameType
 from typing import get_args
 
-from service.manifest import Artefact, EngineBuilder, PrecisionName, read_artefact, unreadable
+from service.manifest import Artefact, EngineBuilder, PrecisionName, parse_version, read_artefact, unreadable
 
 DEMO_WEIGHTS = Path("demo/weights")
 LARGEST_BATCH = 256
@@ -55,6 +55,12 @@ class ExportCommand:
             help="repository folder to write into (default %(default)s)",
         )
         parser.add_argument(
+            "--version",
+            type=_version,
+            metavar="N",
+            help="number of the version, which may not be there yet (default: one more than the newest in --out)",
+        )
+        parser.add_argument(
             "--max-batch-size",
             type=_batch_size,
             metavar="N",
@@ -86,8 +92,8 @@ class ExportCommand:
         parser.add_argument(
             "--resume",
             action="store_true",
-            help="leave out models whose newest artefact is whole and was made from the same files, with the same "
-            "options, by the same versions of the tools",
+            help="leave out models whose newest artefact, or that of --version, is whole and was made from the same "
+            "files, with the same options, by the same versions of the tools",
         )
 
     def run(self, arguments: argparse.Namespace) -> int:
@@ -149,6 +155,13 @@ def _batch_size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= LARGEST_BATCH:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {LARGEST_BATCH}")
     return int(text)
+
+
+def _version(text: str) -> int:
+    number = parse_version(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return number
 
 
 def _list_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
@@ -218,10 +231,10 @@ def _artefact(name: str, arguments: argparse.Namespace, alone: bool) -> tuple[Ar
         engines,
         arguments.labels,
     )
-    artefact = finished(order, arguments.out) if arguments.resume else None
+    artefact = finished(order, arguments.out, arguments.version) if arguments.resume else None
     if artefact is not None:
         return artefact, {}
-    made = export_model(order, arguments.out, _report)
+    made = export_model(order, arguments.out, _report, arguments.version)
     return read_artefact(made.folder), made.seconds
 
 

@@ -13,21 +13,26 @@ from export.manifests import make_manifest
 from service.manifest import MANIFEST_FILE, Artefact, ManifestError, parse_version, read_artefact
 
 
-def finished(order: Order, repository: Path) -> Artefact | None:
-    """Return the newest artefact of the model if it is whole and the order would make the same one, else None.
+def finished(order: Order, repository: Path, version: int | None = None) -> Artefact | None:
+    """Return a version of the model, None: the newest, if it is whole and the order would make the same one, else None.
 
     The same: from the same checkpoint and clips, with the same precisions, engines, largest batch, protocol, labels and
     colours, by the same tools and code.
     """
     home = repository / order.name
-    versions = [number for path in home.glob(f"*/{MANIFEST_FILE}") if (number := parse_version(path.parent.name))]
-    if not versions:
+    version = version or _newest(home)
+    if version is None:
         return None
     try:
-        artefact = read_artefact(home / str(max(versions)))
+        artefact = read_artefact(home / str(version))
     except (ManifestError, OSError):
         return None
     return artefact if _has_what_is_ordered(artefact, order) and _would_be_made_now(artefact, order) else None
+
+
+def _newest(home: Path) -> int | None:
+    numbers = (number for path in home.glob(f"*/{MANIFEST_FILE}") if (number := parse_version(path.parent.name)))
+    return max(numbers, default=None)
 
 
 def _has_what_is_ordered(artefact: Artefact, order: Order) -> bool:

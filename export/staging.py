@@ -34,18 +34,22 @@ class Staging:
         self._root = root
         self._repository = repository
 
-    def put_in_place(self, name: str, finish: Callable[[str], None]) -> Path:
+    def put_in_place(self, name: str, finish: Callable[[str], None], chosen: int | None = None) -> Path:
         """Rename the folder to `repository/<name>/<version>` and return that path.
 
         Args:
             name: The model's.
-            finish: Called with the number of the version, one more than the highest there is, to write what depends on
-                it.
+            finish: Called with the number of the version to write what depends on it.
+            chosen: That number; None: one more than the highest there is.
+
+        Raises:
+            ExportError: The chosen version is there already.
         """
         home = self._repository / name
         # Two exports of one model must not take the same number.
         with _locked(self._root.parent):
-            version = str(max(_versions(home), default=0) + 1)
+            check_free(home, chosen)
+            version = str(chosen or _next_version(home))
             finish(version)
             if home.exists():
                 self.folder.rename(home / version)
@@ -57,8 +61,22 @@ class Staging:
         return home / version
 
 
-def _versions(home: Path) -> list[int]:
-    return [number for entry in home.glob("*") if (number := parse_version(entry.name))]
+def check_free(home: Path, chosen: int | None) -> None:
+    """Go on if a version can be put into the folder of its model; None always can.
+
+    Raises:
+        ExportError: It is there already.
+    """
+    if chosen is not None and os.path.lexists(home / str(chosen)):
+        raise ExportError(
+            f"{home / str(chosen)} is there already, and versions are never changed: give another number (--version), "
+            f"or none, which makes {_next_version(home)}"
+        )
+
+
+def _next_version(home: Path) -> int:
+    numbers = (number for entry in home.glob("*") if (number := parse_version(entry.name)))
+    return max(numbers, default=0) + 1
 
 
 def check_writable(repository: Path) -> None:

@@ -122,6 +122,35 @@ def test_another_export_becomes_another_version(artefact: Artefact, checkpoint: 
     assert read_artefact(artefact.folder).manifest == artefact.manifest
 
 
+def test_version_may_be_chosen_and_is_never_changed(checkpoint: Path, tmp_path: Path) -> None:
+    options = ("--checkpoint", str(checkpoint), "--out", str(tmp_path), "--max-batch-size", "1", "--version", "7")
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        command = export_command(NAME, *options, *more)
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert run().returncode == 0
+    assert read_artefact(tmp_path / NAME / "7").manifest.version == "7"
+    kept = run("--resume")
+    assert kept.returncode == 0
+    assert kept.stdout.splitlines()[1].split()[-1] == "kept"
+    (tmp_path / NAME / "9").mkdir()
+    # The last is another order than that of the version which is there.
+    for refused in (run(), run("--resume", "--max-batch-size", "2")):
+        assert refused.returncode == 1
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith(f"clipserve export: {tmp_path / NAME / '7'} is there already, and versions are never")
+        assert line.endswith("give another number (--version), or none, which makes 10")
+
+
+@pytest.mark.parametrize("number", ["0", "007", "-1", "1.5", "two", ""])
+def test_version_that_is_no_number_is_refused(number: str) -> None:
+    command = export_command(NAME, f"--version={number}")
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 2
+    assert f"argument --version: {number!r} is no whole number from 1 on" in run.stderr
+
+
 def test_largest_batch_may_be_one(checkpoint: Path, tmp_path: Path) -> None:
     command = export_command(NAME, "--checkpoint", str(checkpoint), "--out", str(tmp_path), "--max-batch-size", "1")
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
