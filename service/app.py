@@ -19,9 +19,11 @@ from service.api import classify, health, models, page, segment
 from service.api.access import REQUEST_ID, Access
 from service.api.authentication import Authentication
 from service.api.cors import Cors
+from service.api.description import DescribedApp
 from service.api.draining import CloseWhileDraining
 from service.api.head import HeadAsGet
 from service.api.problems import install_problem_handlers
+from service.api.route_names import RouteNames
 from service.api.state import ServerState
 from service.api.tracing import TRACE_RESPONSE, Tracing, is_untraced
 from service.api.v2.routes import include_inference_protocol
@@ -79,7 +81,7 @@ def create_app(
         if tracing is not None:
             await asyncio.to_thread(tracing.shutdown)
 
-    app = FastAPI(
+    app = DescribedApp(
         title="clipserve",
         version=version("clipserve"),
         summary="Encoded clip or image in, labels or masks out.",
@@ -133,7 +135,7 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, tracing:
         install_problem_handlers(app, metrics)
     if tracing is not None:
         app.add_middleware(Tracing, tracer=tracing.get_tracer(NAME, version(NAME)))
-    app.add_middleware(Access, metrics=metrics, log=settings.access_log)
+    app.add_middleware(Access, metrics=metrics, routes=RouteNames(app), log=settings.access_log)
     app.add_middleware(CloseWhileDraining)
 
 

@@ -18,8 +18,9 @@ import httptools
 from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api.access import NO_ROUTE, REQUEST_ID, context_of
+from service.api.access import REQUEST_ID, context_of
 from service.api.problems import error_answer
+from service.api.route_names import NO_ROUTE
 from service.context import request_id, working_on
 from service.errors import BadRequestError, HeaderTooLargeError, ServiceError
 from service.metrics import Metrics

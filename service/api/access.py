@@ -9,6 +9,7 @@ from time import perf_counter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.route_names import RouteNames
 from service.context import RequestContext, begin_request
 from service.metrics import Metrics
 
@@ -17,10 +18,6 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = "X-Request-Id"
 # What may stand in a log line and a header; anything else that a client sends is replaced.
 _SOUND_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-
-# In place of the route, where there is none.
-NO_ROUTE = "unknown"
 
 
 def context_of(headers: Headers) -> RequestContext:
@@ -35,11 +32,13 @@ class Access:
     Args:
         app: What it wraps.
         metrics: Where answers are counted by route and status.
+        routes: What they are called.
         log: Whether each answer gets a line in the log.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: bool) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: RouteNames, log: bool) -> None:
         self._app = app
+        self._routes = routes
         self._metrics = metrics
         self._log = log
 
@@ -58,25 +57,13 @@ class Access:
                 headers[REQUEST_ID] = request.id
                 if request.stages:
                     headers["Server-Timing"] = _server_timing(request.stages)
-                route = _route(scope)
+                route = self._routes.of(scope)
                 self._metrics.requests.labels(route, str(message["status"])).inc()
                 if self._log:
-                    _log_answer(scope["method"], route, message["status"], request.error, perf_counter() - began)
+                    _log_answer(scope, route, message["status"], request.error, perf_counter() - began)
             await send(message)
 
         await self._app(scope, receive, answer)
-
-
-def _route(scope: Scope) -> str:
-    """Return the template of the route, not the path: a label must not grow with what clients ask for.
-
-    The route itself knows its path below the router that it was declared on; what the framework made of it by including
-    that router elsewhere knows the whole.
-    """
-    included = scope.get("fastapi", {}).get("effective_route_context")
-    if included is not None:
-        return str(included.path_format)
-    return getattr(scope.get("route"), "path", NO_ROUTE)
 
 
 def _server_timing(stages: dict[str, float]) -> str:
@@ -84,8 +71,12 @@ def _server_timing(stages: dict[str, float]) -> str:
     return ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in stages.items())
 
 
-def _log_answer(method: str, route: str, status: int, code: str | None, seconds: float) -> None:
+def _log_answer(scope: Scope, route: str, status: int, code: str | None, seconds: float) -> None:
+    method = scope["method"]
     fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+    # Over a Unix socket there is no address.
+    if scope.get("client"):
+        fields["client"] = scope["client"][0]
     if code is not None:
         fields["code"] = code
     outcome = status if code is None else f"{status} {code}"

@@ -42,12 +42,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in (
         (400, "bad parameter or form, or the model does something else"),
+        (401, "no key, or none that the server knows; where it has keys"),
         (404, "unknown model or version"),
         (408, "the upload stalled"),
         (413, "body too large"),
         (415, "not a format that is accepted"),
         (422, "undecodable, or over a decode limit"),
         (429, "queue full, or too much waits to be done in time; see Retry-After"),
+        (431, "request line and headers too large"),
         (500, "a fault of the server"),
         (503, "starting or draining, or the model is being loaded or does not run; see Retry-After"),
         (504, "deadline exceeded"),

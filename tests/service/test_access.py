@@ -10,6 +10,7 @@ from fastapi.routing import iter_route_contexts
 
 from service.app import create_app
 from service.settings import Settings
+from tests.keys import entry, setting
 from tests.server import RunningServer, serving
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
@@ -72,3 +73,20 @@ def test_log_is_json_and_names_the_request(tmp_path: Path) -> None:
     assert (other["route"], other["status"], other["code"]) == ("/v1/models/{name}/classify", 404, "unknown_model")
     assert "model" not in other
     assert any(line["request_id"] == "-" and line["message"].startswith("ready:") for line in lines)
+
+
+def test_what_is_refused_before_its_route_is_counted_and_logged_under_it_all_the_same(tmp_path: Path) -> None:
+    keys = setting(entry("ann", "the-key"))
+    with serving(tmp_path, log_format="json", access_log=True, api_keys=keys) as server:
+        httpx.post(f"{server.url}/v1/models/any/classify", headers={"X-Request-Id": "mine"})
+        httpx.get(f"{server.url}/docs")
+        httpx.get(f"{server.url}/nowhere")
+        metrics = httpx.get(f"{server.url}/metrics", headers={"Authorization": "Bearer the-key"}).text
+        assert server.terminate() == 0
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    counted = dict(re.findall(r'clipserve_requests_total\{route="([^"]*)",status="(\d+)"', metrics))
+    assert counted["/v1/models/{name}/classify"] == "401"
+    assert counted["/docs"] == "200"
+    assert counted["unknown"] == "401"
+    (mine,) = (line for line in lines if line["request_id"] == "mine")
+    assert (mine["route"], mine["status"], mine["client"]) == ("/v1/models/{name}/classify", 401, "127.0.0.1")

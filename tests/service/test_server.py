@@ -527,6 +527,31 @@ def test_openapi_describes_the_upload(server: RunningServer) -> None:
     assert {"multipart/form-data", "application/octet-stream"} <= set(body)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("POST", "/v1/classify", b"text"),
+        ("POST", "/v1/segment?fps=0", b"clip"),
+        ("POST", "/v1/models/{name}/classify", b"clip"),
+        ("GET", "/v1/models/{name}", b""),
+        ("GET", "/v2/models/{name}", b""),
+        ("POST", "/v2/models/{name}/infer", b"{}"),
+    ],
+)
+def test_openapi_describes_errors_as_they_come(server: RunningServer, method: str, path: str, content: bytes) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    answer = httpx.request(method, server.url + path.format(name="nobody"), content=content)
+    assert answer.status_code >= 400
+    responses = document["paths"][path.split("?")[0]][method.lower()]["responses"]
+    described = responses.get(str(answer.status_code), responses["default"])
+    ((kind, form),) = described["content"].items()
+    assert answer.headers["content-type"] == kind
+    schema = form["schema"]
+    if name := schema.get("$ref"):
+        schema = document["components"]["schemas"][name.rsplit("/", 1)[1]]
+    assert set(schema["required"]) == set(answer.json())
+
+
 def test_show_frames_is_a_sheet_of_exactly_what_the_network_sees(server: RunningServer) -> None:
     # Frames of one colour each, kept exactly by a lossless codec: any frame can be told from its pixels.
     frames = np.zeros((60, 120, 160, 3), np.uint8)
