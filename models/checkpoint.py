@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.registry import Network, fitting_models, model_entry
+from models.figures import load_figures
+from models.registry import Network, create_model, fitting_models, model_entry
 
 # Where training programs put the state dict, in the order of trust: mmsegmentation and timm, PySlowFast, DeiT style.
 WRAPPER_KEYS = ("state_dict", "model_state", "model", "state_dict_ema")
@@ -22,6 +23,8 @@ _TORCH_SAVE = (b"PK\x03\x04", b"\x80")
 _UNSAFE = re.compile(r"GLOBAL (\S+)")
 # Entries that are named of each kind that does not fit: a file of another network has hundreds.
 _EXAMPLES = 5
+# Share that a network's parameters may differ by from the numbers in a file that it takes, which has buffers as well.
+_OF_LIKE_SIZE = 0.05
 
 
 class CheckpointError(Exception):
@@ -98,8 +101,8 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
     Raises:
         CheckpointError: The file is unusable (see `read_checkpoint`), a value in it is not finite, or its entries do
             not match the network's. The message counts the missing, unexpected and wrongly shaped entries and names
-            some of each, says so when only the number of classes differs, and names the variants of the same family
-            that would take the file.
+            some of each, says so when only the number of classes differs, and names the variants of the same family,
+            and the networks of others, that would take the file.
     """
     official = read_checkpoint(path)
     wanted = model.state_dict()
@@ -107,7 +110,7 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
     try:
         offered = model.remap_checkpoint(dict(official))
     except (KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} was not made for {label}: {error}.{_sibling_hint(model, official)}") from error
+        raise CheckpointError(f"{path} was not made for {label}: {error}.{_hint(model, official)}") from error
     missing = [key for key in wanted if key not in offered]
     unexpected = [key for key in offered if key not in wanted]
     misshapen = [key for key in wanted if key in offered and wanted[key].shape != offered[key].shape]
@@ -128,7 +131,7 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
         ],
     }
     counts = ", ".join(f"{len(entries)} {kind}" for kind, entries in kinds.items() if entries)
-    hint = _sibling_hint(model, official)
+    hint = _hint(model, official)
     first = f"{path} does not fit {label} ({counts} of {len(wanted)} entries){':' if hint else ''}{hint}"
     raise CheckpointError("\n".join([first, *(line for kind in kinds for line in _some(kind, kinds[kind]))]))
 
@@ -167,8 +170,32 @@ def _other_class_count(
     return counts.pop() if only_rows and len(counts) == 1 else None
 
 
-def _sibling_hint(model: Network, official: dict[str, Tensor]) -> str:
+def _hint(model: Network, official: dict[str, Tensor]) -> str:
+    """Return which registered networks would take the file; empty: none, or the model is not registered."""
     if not model.name:
         return ""
-    fitting = [name for name in fitting_models(model_entry(model.name).family, official) if name != model.name]
+    family = model_entry(model.name).family
+    fitting = [name for name in fitting_models(family, official) if name != model.name]
+    fitting += [name for name in _of_like_size(family, official) if _fits_exactly(name, official)]
     return f" it would fit {', '.join(fitting)}" if fitting else ""
+
+
+def _of_like_size(family: str, official: dict[str, Tensor]) -> list[str]:
+    """Return the networks of the other families that are about as large as the file; all would take many seconds."""
+    size = sum(tensor.numel() for tensor in official.values())
+    return [
+        name
+        for name, figures in load_figures().items()
+        if abs(figures.params - size) <= _OF_LIKE_SIZE * size and model_entry(name).family != family
+    ]
+
+
+def _fits_exactly(name: str, official: dict[str, Tensor]) -> bool:
+    with torch.device("meta"):
+        network = create_model(name)
+    try:
+        offered = network.remap_checkpoint(dict(official))
+    except (KeyError, ValueError, RuntimeError):
+        return False
+    wanted = network.state_dict()
+    return wanted.keys() == offered.keys() and all(wanted[key].shape == offered[key].shape for key in wanted)

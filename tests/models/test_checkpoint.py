@@ -134,6 +134,14 @@ def test_sibling_checkpoint_names_what_would_fit(tmp_path: Path) -> None:
         load_checkpoint(create_model("uniformer_s_plus_in1k"), file)
 
 
+@pytest.mark.parametrize("official", ["mvit_tiny_shapes", "uniformer_tiny_shapes_fpn"])
+def test_checkpoint_of_another_family_names_what_would_fit(network: Network, official: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(network, ROOT / f"demo/weights/{official}.safetensors")
+    first, *_ = str(caught.value).splitlines()
+    assert first.endswith(f" entries): it would fit {official}")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken", b"\x80\x02broken", b"\x80\x02e."])
 def test_damaged_file_is_refused(network: Network, tmp_path: Path, content: bytes) -> None:
     for name in ("weights.pth", "weights.safetensors"):
