@@ -71,6 +71,9 @@ def _duration(text: str) -> float:
 def _shown(load: Load) -> str:
     statuses = ", ".join(f"{count} x {status or 'lost'}" for status, count in sorted(load.statuses.items()))
     lines = [f"answers  {statuses or 'none'}", f"clips/s  {load.rate:.1f}"]
+    if refused := sum(load.statuses[status] for status in _SHED):
+        share = refused / load.statuses.total()
+        lines.append(f"refused  {share:.0%} of the requests: fewer --callers tell what it can do")
     if load.latencies:
         percentiles = [f"p{percent} {load.percentile(percent):.3f} s" for percent in (50, 90, 99)]
         lines.append(f"latency  {', '.join(percentiles)}")

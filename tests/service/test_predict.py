@@ -156,7 +156,10 @@ def test_bench_counts_refusals_under_load_apart(tmp_path: Path) -> None:
     with serving(tmp_path, max_waiting_uploads=0, decode_workers=1) as server:
         run = bench(server, MEDIA / "sample.mp4", callers=6)
     assert run.returncode == 0, run.stdout
-    assert re.match(r"answers  \d+ x 200, \d+ x 429\n", run.stdout)
+    found = re.match(r"answers  (\d+) x 200, (\d+) x 429\nclips/s  \S+\nrefused  (\d+)% of the requests", run.stdout)
+    assert found, run.stdout
+    answered, refused, percent = map(int, found.groups())
+    assert percent == pytest.approx(100 * refused / (answered + refused), abs=0.5)
 
 
 def test_bench_sends_nothing_that_is_refused(server: RunningServer, tmp_path: Path) -> None:
