@@ -28,12 +28,13 @@ from service.media.probing import (
     FrameIndex,
     all_packets,
     check_drawing,
+    check_pixels,
     expects_reordering,
     index_frames,
     open_video,
     read_packets,
 )
-from service.media.screening import screen, screen_packet
+from service.media.screening import screen, screen_packet, stated_size
 from service.media.types import DecodeLimits
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
     """
     file.seek(0)
     container_format = sniff(file.read(SNIFF_BYTES))
+    # First of all: FFmpeg says of a picture that is too large no more than that something is wrong with it.
+    check_pixels(*stated_size(file, container_format), limits)
     screen(file, container_format)
     turn = orientation.exif_orientation(file, container_format.name) if container_format.kind == "image" else None
     size = file.seek(0, 2)

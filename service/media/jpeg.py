@@ -93,7 +93,8 @@ def check_segments(file: BinaryIO, pictures: int = 1) -> None:
             frames += 1
             if frames > pictures:
                 raise MediaLimitError("the JPEG has more than one frame header a picture: save the picture again")
-            pixels = _pixels(file, position)
+            width, height = _stated_size(file, position)
+            pixels = width * height
         elif marker in _TABLES:
             table_bytes += length
             if table_bytes > MOST_TABLE_BYTES:
@@ -109,11 +110,23 @@ def check_segments(file: BinaryIO, pictures: int = 1) -> None:
                 )
 
 
-def _pixels(file: BinaryIO, position: int) -> int:
-    """Return the number of pixels that a frame header states."""
+def size(file: BinaryIO) -> tuple[int, int]:
+    """Return width and height as the first frame header says; zeros if there is none.
+
+    Raises:
+        MediaLimitError: There are more than MOST_SEGMENTS.
+    """
+    for marker, _, position in segments(file):
+        if marker in _FRAME_HEADERS:
+            return _stated_size(file, position)
+    return 0, 0
+
+
+def _stated_size(file: BinaryIO, position: int) -> tuple[int, int]:
+    """Return width and height as the frame header at `position` says."""
     file.seek(position)
     height, width = struct.unpack(">xHH", file.read(5).ljust(5, b"\0"))
-    return int(height * width)
+    return width, height
 
 
 def exif(file: BinaryIO) -> bytes:

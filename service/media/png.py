@@ -54,6 +54,20 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
     raise MediaLimitError(f"the PNG has more than {MOST_CHUNKS} chunks: save the picture again")
 
 
+def size(file: BinaryIO) -> tuple[int, int]:
+    """Return width and height as the header says; zeros if there is none.
+
+    Raises:
+        MediaLimitError: There are more than MOST_CHUNKS.
+    """
+    for kind, _, position in chunks(file):
+        if kind == b"IHDR":
+            file.seek(position)
+            width, height = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
+            return width, height
+    return 0, 0
+
+
 def check_data(file: BinaryIO, animated: bool) -> None:
     """Refuse a picture with far more compressed data than its size needs: the decoder would inflate it to the end.
 

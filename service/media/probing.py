@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -135,6 +135,8 @@ def open_video(
     except MemoryError as error:
         raise MediaLimitError("decoding the upload takes more memory than a decode worker may use") from error
     except av.error.FFmpegError as error:
+        with suppress(av.error.FFmpegError):
+            _check_stated_size(file, container_format, limits)
         raise UndecodableMediaError(
             f"the upload looks like {container_format.name} but cannot be decoded; it is damaged or cut short: "
             f"{error.strerror}"
@@ -143,6 +145,18 @@ def open_video(
 
 # When it opens a file, FFmpeg decodes first pictures; then it parses every packet and looks for missing time stamps.
 _LOOK_AT_NOTHING = {"codec_whitelist": "none", "fflags": "+noparse-genpts"}
+
+
+def _check_stated_size(file: BinaryIO, container_format: ContainerFormat, limits: DecodeLimits) -> None:
+    """Refuse a video whose size was why its decoder refused it: by what the container and the parsers say of it.
+
+    Raises:
+        MediaLimitError: Too many pixels.
+    """
+    with _open(file, container_format, limits, {"codec_whitelist": "none"}) as container:
+        for stream in container.streams.video:
+            if stream.codec_context is not None:
+                check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
 
 
 def _probed_codecs(container_format: ContainerFormat) -> tuple[str, ...]:

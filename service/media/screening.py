@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import BinaryIO
 
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from service.media import jpeg, matroska, mp4, png, webp
-from service.media.formats import APNG, JPEG, MATROSKA, MOV, MP4, PNG, WEBM, WEBP, ContainerFormat
+from service.media import bmp, jpeg, matroska, mp4, png, webp
+from service.media.formats import APNG, BMP, JPEG, MATROSKA, MOV, MP4, PNG, WEBM, WEBP, ContainerFormat
 
 # Codecs of pictures, whose packets can hold whatever a file of that format can.
 PICTURE_CODECS = ("mjpeg", "png")
 _FIELDS = 2  # An interlaced frame of Motion JPEG is two pictures.
+_SIZES: dict[ContainerFormat, Callable[[BinaryIO], tuple[int, int]]] = {
+    PNG: png.size,
+    APNG: png.size,
+    JPEG: jpeg.size,
+    WEBP: webp.size,
+    BMP: bmp.size,
+}
+
+
+def stated_size(file: BinaryIO, container_format: ContainerFormat) -> tuple[int, int]:
+    """Return width and height as a picture's header says; zeros of formats whose size FFmpeg tells by itself.
+
+    Raises:
+        MediaLimitError: The header is nowhere near the beginning.
+    """
+    read = _SIZES.get(container_format)
+    return (0, 0) if read is None else read(file)
 
 
 def screen(file: BinaryIO, container_format: ContainerFormat) -> None:
