@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from service.errors import MediaLimitError
+from service.media.extent import check_extent
 
 # Some dozens before the first cluster; a hostile file may hold millions of two bytes.
 MOST_ELEMENTS = 1 << 16
@@ -31,14 +32,18 @@ class Element(NamedTuple):
     end: int | None
 
 
-def check_tags(file: BinaryIO) -> None:
-    """Refuse a file with so many tags that FFmpeg would be busy with them.
+def check_head(file: BinaryIO) -> None:
+    """Refuse a file that is cut short, if it says how long it is, or has so many tags that FFmpeg would be busy.
 
     Raises:
+        UndecodableMediaError: It ends within its segment. Live recordings do not say where theirs ends.
         MediaLimitError: Too many tags, or elements before the first cluster.
     """
+    size = file.seek(0, 2)
     tags = 0
     for element in _Head(file).elements():
+        if element.number == _SEGMENT and element.end is not None:
+            check_extent(size, element.end)
         tags += element.number == _SIMPLE_TAG
         if tags > MOST_TAGS:
             raise MediaLimitError(f"the upload has more than {MOST_TAGS} tags: save it without them")

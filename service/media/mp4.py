@@ -7,6 +7,7 @@ from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from service.errors import MediaLimitError, UnsupportedMediaError
+from service.media.extent import check_extent
 
 # Seven for each fragment of a recording: enough for 18,000 of them, five hours at one a second.
 MOST_BOXES = 1 << 17
@@ -26,11 +27,12 @@ _SOUND_PIECE = 160
 
 
 class Box(NamedTuple):
-    """A box's kind, and where its content begins and ends."""
+    """A box's kind, and where its content begins and ends; its size may say that it reaches further."""
 
     kind: bytes
     position: int
     end: int
+    stated_end: int
 
 
 class _Track:
@@ -103,7 +105,7 @@ def _children(file: BinaryIO, position: int, end: int) -> Iterator[Box]:
         if after < content:
             return
         position = min(after, end)
-        yield Box(kind, content, position)
+        yield Box(kind, content, position, after)
 
 
 def _first_child(file: BinaryIO, container: Box) -> int:
@@ -118,15 +120,19 @@ def _number(content: bytes, position: int) -> int:
 
 
 def check_tables(file: BinaryIO) -> None:
-    """Refuse a file whose tables would keep FFmpeg busy, or fill its memory, out of proportion to its size.
+    """Refuse a file whose tables would keep FFmpeg busy, or fill its memory, out of proportion, or are cut short.
 
     Raises:
+        UndecodableMediaError: The file ends within its tables. FFmpeg would take those that came for all.
         MediaLimitError: Too many boxes, samples or tags.
         UnsupportedMediaError: The tables are compressed, and cannot be looked at.
     """
+    size = file.seek(0, 2)
     tags = listed = 0
     track = _Track()
     for box in boxes(file):
+        if box.kind == b"moov":
+            check_extent(size, box.stated_end)
         if box.kind == b"cmov":
             raise UnsupportedMediaError("QuickTime files with a compressed header are not accepted: save it again")
         if box.kind == b"ilst":

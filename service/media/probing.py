@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError
 from service.media.bitstreams.h264 import reordered_frames
+from service.media.extent import check_extent
 from service.media.formats import ALLOWED_CODECS, JPEG, MATROSKA, MOV, MP4, WEBM, ContainerFormat
 from service.media.screening import PICTURE_CODECS
 from service.media.types import DecodeLimits
@@ -278,8 +279,7 @@ def read_packets(
     if len(stream.index_entries) > most_packets:
         raise too_many
     end_of_data = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
-    if end_of_data > size:
-        raise UndecodableMediaError(f"the upload is cut short: {size} bytes came, its index reaches to {end_of_data}")
+    check_extent(size, end_of_data)
     packets: list[Packet[VideoStream]] = []
     # A hostile table can name the same bytes for every frame.
     room = 2 * size + PACKET_SLACK_BYTES

@@ -39,6 +39,7 @@ def screen(file: BinaryIO, container_format: ContainerFormat) -> None:
 
     Raises:
         MediaLimitError: They are.
+        UndecodableMediaError: The file is cut short.
         UnsupportedMediaError: They cannot be looked at, or the format has a form that FFmpeg does not decode.
     """
     if container_format in (PNG, APNG):
@@ -49,7 +50,7 @@ def screen(file: BinaryIO, container_format: ContainerFormat) -> None:
     elif container_format in (MP4, MOV):
         mp4.check_tables(file)
     elif container_format in (MATROSKA, WEBM):
-        matroska.check_tags(file)
+        matroska.check_head(file)
     elif container_format is WEBP:
         webp.check_still(file)
 

@@ -1,11 +1,11 @@
-"""Matroska files with countless tags, wherever FFmpeg would find them, and sound ones with many."""
+"""Matroska files with countless tags, wherever FFmpeg would find them, sound ones with many, and those cut short."""
 
 import struct
 
 import numpy as np
 import pytest
 
-from service.errors import MediaLimitError
+from service.errors import MediaLimitError, UndecodableMediaError
 from tests.media import encode, numbered_frames
 from tests.service.uploads import Decode
 
@@ -78,7 +78,28 @@ def test_sound_clip_with_many_of_them_is_taken(decode: Decode, content: bytes) -
     assert np.array_equal(decode(content).arrays[0], decode(CLIP).arrays[0])
 
 
+LIVE = encode(numbered_frames(40), "webm", "libvpx", container_options={"live": "1"})
+
+
 def test_clip_of_unknown_sizes_is_taken(decode: Decode) -> None:
-    live = encode(numbered_frames(40), "webm", "libvpx", container_options={"live": "1"})
-    assert SEGMENT + UNKNOWN_SIZE in live
-    assert decode(live).result.media.frames == 40
+    assert SEGMENT + UNKNOWN_SIZE in LIVE
+    assert decode(LIVE).result.media.frames == 40
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("whole", [CLIP, encode(numbered_frames(40), "webm", "libvpx")], ids=["matroska", "webm"])
+def test_clip_that_is_cut_short_is_refused(decode: Decode, whole: bytes, share: float) -> None:
+    sent = whole[: int(share * len(whole))]
+    with pytest.raises(UndecodableMediaError) as refused:
+        decode(sent)
+    assert refused.value.detail == f"the upload is cut short: {len(sent)} bytes came, its index reaches to {len(whole)}"
+
+
+def test_clip_without_its_last_byte_is_refused_and_one_with_more_behind_it_is_taken(decode: Decode) -> None:
+    with pytest.raises(UndecodableMediaError, match=f"cut short: {len(CLIP) - 1} bytes came"):
+        decode(CLIP[:-1])
+    assert np.array_equal(decode(CLIP + bytes(1000)).arrays[0], decode(CLIP).arrays[0])
+
+
+def test_live_recording_that_ends_early_is_taken_for_what_came(decode: Decode) -> None:
+    assert 10 < decode(LIVE[: len(LIVE) * 2 // 3]).result.media.frames < 40

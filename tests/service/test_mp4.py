@@ -1,4 +1,4 @@
-"""MP4 files whose few bytes claim millions of samples, edits, boxes or tags, and sound ones with a lot of them."""
+"""MP4 files whose few bytes claim millions of samples, edits, boxes or tags, sound ones with a lot, and half ones."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from service.errors import MediaLimitError, UnsupportedMediaError
+from service.errors import MediaLimitError, UndecodableMediaError, UnsupportedMediaError
 from tests.media import decode_request, encode, numbered_frames
+from tests.server import ROOT
 from tests.service.uploads import Decode
 
 # The index comes last: nothing has to move when it grows.
@@ -164,3 +165,24 @@ def test_compressed_index_is_refused(decode: Decode) -> None:
 )
 def test_sound_clip_with_a_lot_of_them_is_taken(decode: Decode, content: bytes) -> None:
     assert np.array_equal(decode(content).arrays[0], decode(CLIP).arrays[0])
+
+
+SAMPLE = (ROOT / "demo/media/sample.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("tables", [b"mvhd", b"trak", b"hdlr", b"stsd", b"stts", b"stsz", b"stco"])
+def test_clip_that_is_cut_short_within_its_index_is_told_so(decode: Decode, tables: bytes) -> None:
+    index = SAMPLE.index(b"moov") - 4
+    (index_bytes,) = struct.unpack_from(">I", SAMPLE, index)
+    sent = SAMPLE[: SAMPLE.index(tables, index) + 12]
+    with pytest.raises(UndecodableMediaError) as refused:
+        decode(sent)
+    expected = f"the upload is cut short: {len(sent)} bytes came, its index reaches to {index + index_bytes}"
+    assert refused.value.detail == expected
+
+
+def test_index_that_reaches_to_the_end_without_a_size_is_taken(decode: Decode) -> None:
+    place = CLIP.rindex(b"moov") - 4
+    assert place + struct.unpack_from(">I", CLIP, place)[0] == len(CLIP)
+    endless = CLIP[:place] + bytes(4) + CLIP[place + 4 :]
+    assert np.array_equal(decode(endless).arrays[0], decode(CLIP).arrays[0])
