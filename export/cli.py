@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
+from time import perf_counter
 from types import FrameType
 from typing import get_args
 
@@ -178,6 +179,7 @@ def _list_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    began = perf_counter()
     from export.errors import ExportError
     from export.selection import matching_models
     from export.staging import check_writable
@@ -208,7 +210,7 @@ def _export(arguments: argparse.Namespace) -> int:
             if artefact.manifest.checkpoint is None:
                 untrained.append(name)
     if rows or len(names) > 1:
-        print(table(rows, failures))
+        print(table(rows, failures, perf_counter() - began))
     if untrained:
         print(f"no checkpoint was given for {', '.join(untrained)}: untrained weights, whose answers mean nothing")
     return 1 if failures else 0

@@ -8,7 +8,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from time import monotonic
+from typing import Self, TypeVar
 
 from tqdm import tqdm
 
@@ -19,20 +20,54 @@ Report = Callable[[str], None]
 T = TypeVar("T")
 # What a child process prints when one of its parts is done.
 PART_DONE = "."
+# How long a log goes without a line about a step of many parts.
+LINE_SECONDS = 30.0
+
+
+class _Count:
+    """Shows how many parts of a step are done: by a bar on standard error if that is a terminal, else by lines.
+
+    Args:
+        total: Number of all; 0: show nothing.
+        unit: What a part is called.
+    """
+
+    def __init__(self, total: int, unit: str) -> None:
+        self._bar = tqdm(total=total, unit=unit, leave=False, disable=None if total else True)
+        self._has_lines = bool(total and self._bar.disable)
+        self._total, self._unit, self._done = total, unit, 0
+        self._last_line = monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self) -> None:
+        """Count a part that is done."""
+        self._done += 1
+        self._bar.update()
+        if self._has_lines and self._done < self._total and monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = monotonic()
+            print(f"  {self._done} of {self._total} {self._unit}s", file=sys.stderr, flush=True)
 
 
 def tracked(parts: Sequence[T], unit: str) -> Iterator[T]:
-    """Yield the parts of a step, with a bar on standard error if that is a terminal."""
-    yield from tqdm(parts, unit=unit, leave=False, disable=None)
+    """Yield the parts of a step, and show how many are done: see `_Count`."""
+    with _Count(len(parts), unit) as count:
+        for part in parts:
+            yield part
+            count.add()
 
 
 def run_module(arguments: Sequence[str], parts: int = 0, unit: str = "", content: str = "") -> str:
-    """Run `python -m` with the arguments in another process, with a bar over its parts, and return what it printed.
+    """Run `python -m` with the arguments in another process, show its parts, and return what it printed.
 
     Args:
         arguments: Name of the module, and what it is given.
-        parts: How often it will print PART_DONE on a line of its own; these lines are left out. Without any there is no
-            bar.
+        parts: How often it will print PART_DONE on a line of its own; these lines are left out. Without any
+            nothing is shown.
         unit: What a part is called.
         content: Its standard input; short.
 
@@ -68,8 +103,7 @@ def run_module(arguments: Sequence[str], parts: int = 0, unit: str = "", content
 def _printed(process: subprocess.Popen[str], content: str, parts: int, unit: str) -> str:
     assert process.stdin is not None
     assert process.stdout is not None
-    hidden = None if parts else True
-    with process.stdin, process.stdout, tqdm(total=parts, unit=unit, leave=False, disable=hidden) as bar:
+    with process.stdin, process.stdout, _Count(parts, unit) as count:
         # One that has failed already reads nothing.
         with suppress(BrokenPipeError):
             process.stdin.write(content)
@@ -77,7 +111,7 @@ def _printed(process: subprocess.Popen[str], content: str, parts: int, unit: str
         printed = []
         for line in process.stdout:
             if line.rstrip() == PART_DONE:
-                bar.update()
+                count.add()
             else:
                 printed.append(line)
     return "".join(printed)

@@ -19,13 +19,14 @@ HEADER = (
 )
 
 
-def table(rows: Sequence[tuple[str, ...]], failures: Mapping[str, str]) -> str:
-    """Return rows of cells as text, under HEADER; below them the models that failed, each with its reason."""
+def table(rows: Sequence[tuple[str, ...]], failures: Mapping[str, str], seconds: float) -> str:
+    """Return rows of cells as text, under HEADER; below them what failed, with their reasons, and the time."""
     rows = [HEADER, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     widths[0] = max([widths[0], *map(len, failures)])
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [f"{name.ljust(widths[0])}  not exported: {reason}" for name, reason in failures.items()]
+    lines.append(f"{seconds:.0f} seconds in all; those of a row are for writing and verifying its file")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import onnx
@@ -42,11 +43,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def artefact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     repository = tmp_path_factory.mktemp("export") / "repository"
     arguments = ("--checkpoint", str(checkpoint), "--out", str(repository), "--max-batch-size", "4")
+    began = perf_counter()
     run = subprocess.run(export_command(NAME, *arguments), capture_output=True, text=True, cwd=ROOT, check=False)
+    took = perf_counter() - began
     assert run.returncode == 0, run.stderr
-    header, row = run.stdout.splitlines()
+    header, row, total = run.stdout.splitlines()
     assert header.split()[:3] == ["model", "precision", "MB"]
     assert row.split()[:2] == [f"{NAME}/1", "fp32"]
+    # All but the start and the end of Python.
+    assert took / 2 < int(total.partition(" seconds in all;")[0]) < took + 1
     assert [entry.name for entry in repository.parent.iterdir()] == ["repository"]
     return read_artefact(repository / NAME / "1")
 

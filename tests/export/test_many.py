@@ -51,7 +51,9 @@ def test_one_failure_does_not_keep_the_others_from_being_exported(
     repository, run = exported
     assert run.returncode == 1
     assert "holds no checkpoint of uniformer_tiny_shapes_fpn; looked for uniformer_tiny_shapes_fpn" in run.stderr
-    assert [row.split()[0] for row in run.stdout.splitlines()] == ["model", "uniformer_tiny_shapes/1", NAMES[1]]
+    *rows, total = run.stdout.splitlines()
+    assert [row.split()[0] for row in rows] == ["model", "uniformer_tiny_shapes/1", NAMES[1]]
+    assert "seconds in all" in total
     assert re.search(rf"^{NAMES[1]} +not exported: .+ holds no checkpoint of {NAMES[1]}; ", run.stdout, re.MULTILINE)
     assert [folder.name for folder in repository.iterdir()] == NAMES[:1]
 
@@ -264,7 +266,7 @@ def test_error_of_any_kind_is_a_line_of_the_summary(
     command = [sys.executable, "-c", BROKEN.format(error=error), *arguments, "--out", str(repository)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 1
-    _, kept, failed = run.stdout.splitlines()
+    _, kept, failed, _ = run.stdout.splitlines()
     assert kept.split()[0] == f"{NAMES[0]}/1"
     assert failed.split(maxsplit=1) == ["smlpnet_tiny_shapes", f"not exported: {reason}"]
     assert ("Traceback" not in run.stderr) is is_foreseen

@@ -14,8 +14,13 @@ from export.progress import run_module
 
 ROOT = Path(__file__).parents[2]
 BAR = "from export.progress import tracked; print(sum(tracked([1, 2, 3], 'view')))"
-
-
+LONG_STEP = """
+import time
+import export.progress
+export.progress.LINE_SECONDS = 1
+for seconds in export.progress.tracked([0, 1.1, 0, 0], "view"):
+    time.sleep(seconds)
+"""
 CALIBRATION = """
 import numpy, onnx
 from export.quantization import quantise_everything
@@ -68,6 +73,11 @@ def test_building_of_an_engine_which_tells_of_no_parts_has_none(tmp_path: Path) 
 def test_file_or_pipe_gets_none() -> None:
     run = subprocess.run([sys.executable, "-c", BAR], capture_output=True, cwd=ROOT, check=True)
     assert (run.stdout, run.stderr) == (b"6\n", b"")
+
+
+def test_log_of_a_long_step_gets_a_line_now_and_then() -> None:
+    run = subprocess.run([sys.executable, "-c", LONG_STEP], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert run.stderr == "  2 of 4 views\n"
 
 
 def test_output_of_a_child_comes_without_its_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
