@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,20 @@ def show_segments(address: str, file: Path, expected: dict[str, float]) -> bool:
         print(f"  {share:6.1%}  {label} (drawn: {expected.get(label, 0):.1%})")
     right = all(abs(found.get(label, 0) - expected.get(label, 0)) <= SHARE_TOLERANCE for label in found | expected)
     print(f"  {'right' if right else 'WRONG'}: shares may be off by {SHARE_TOLERANCE:.0%} of the picture")
-    overlay = f"{address}/v1/segment?output=overlay"
-    print(f"  to see the mask: curl --data-binary @demo/media/{file.name} '{overlay}' -o overlay.jpg")
     return right
+
+
+def keep(address: str, pictures: Iterable[str]) -> None:
+    """Say what can be asked of the server, masks of the pictures among it, and wait until Ctrl-C."""
+    overlay = f"{address}/v1/segment?output=overlay"
+    print(f"\npage: {address}/    documentation of the interface: {address}/docs")
+    for name in pictures:
+        print(f"the mask of a picture: curl --data-binary @demo/media/{name} '{overlay}' -o overlay.jpg")
+    print("serving until Ctrl-C", flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print()
 
 
 def read_expected(name: str) -> dict[str, Any]:
@@ -76,13 +88,10 @@ def main() -> int:
         address = server.url
         results = [show_label(address, MEDIA_FOLDER / name, expected) for name, expected in labels.items()]
         results += [show_segments(address, MEDIA_FOLDER / name, expected) for name, expected in shares.items()]
-        print(f"\npage: {address}/    documentation of the interface: {address}/docs", flush=True)
         if arguments.keep:
-            print("serving until Ctrl-C", flush=True)
-            try:
-                threading.Event().wait()
-            except KeyboardInterrupt:
-                print()
+            keep(address, shares)
+        else:
+            print("\nstopping the server; `make demo KEEP=1` keeps it up, with a page to try it by hand", flush=True)
     return 0 if all(results) else 1
 
 
