@@ -32,6 +32,19 @@ _CLOSED_AT_ONCE = 8 << 20
 # Bytes of a body that are taken before others get their turn, and seconds: a form made to be slow to parse costs a
 # quarter of a microsecond a byte, where others cost nothing to speak of.
 _TAKEN_AT_ONCE, _TURN_SECONDS = 16_384, 0.002
+# No file has a longer name (PATH_MAX of <linux/limits.h>).
+_LONGEST_NAME_BYTES = 4096
+# What most likely went wrong where a body of that Content-Type is no medium.
+_ADVICE = {
+    "application/x-www-form-urlencoded": "; the body came as `curl -d` sends it, which leaves out a file's line ends and "
+    "zeros, and sends its name if the @ is missing: use `--data-binary @FILE` or `-F file=@FILE`",
+    "application/json": "; the body came as JSON: send the file's bytes as they are (`--data-binary @FILE` or "
+    "`-F file=@FILE`), or JSON to /v2/models/NAME/infer",
+}
+_NAME_ADVICE = (
+    "; the form's part `file` is short and has no file name: did you forget the @? Use `-F file=@FILE`, or "
+    "`--data-binary @FILE` without a form"
+)
 
 
 class UploadMemory(MemoryBudget):
@@ -81,11 +94,11 @@ async def receive_upload(
     held = HeldBytes(max_bytes, memory)
     try:
         with stage("receive"):
-            sink = _sink(request, _RawSink(descriptor, held), held)
+            sink = _sink(request, _RawSink(descriptor, held, _advice(request)), held)
             async for chunk in body_chunks(request, idle_timeout):
                 await _take(sink, chunk)
             sink.finish()
-            check_media(descriptor)
+            check_media(descriptor, sink.advice)
         yield descriptor
     finally:
         close_upload(descriptor)
@@ -144,8 +157,12 @@ async def body_chunks(request: Request, idle_timeout: float) -> AsyncIterator[by
         ) from error
 
 
-def check_media(descriptor: int) -> None:
+def check_media(descriptor: int, advice: str = "") -> None:
     """Take a first look at an upload, which costs nothing and keeps what cannot be decoded away from the workers.
+
+    Args:
+        descriptor: Of its memory file.
+        advice: What is added to the refusal of what is not recognised.
 
     Raises:
         BadParameterError: It is empty.
@@ -154,7 +171,7 @@ def check_media(descriptor: int) -> None:
     head = os.pread(descriptor, SNIFF_BYTES, 0)
     if not head:
         raise BadParameterError("the upload is empty: send the bytes of a video or an image")
-    sniff(head)
+    sniff(head, advice)
 
 
 def check_body_headers(request: Request, max_bytes: int) -> None:
@@ -183,6 +200,12 @@ def _is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
+def _advice(request: Request) -> str:
+    """Return what to do if the body of `request` turns out to be no medium, by its Content-Type."""
+    kind, _, _ = request.headers.get("content-type", "").lower().partition(";")
+    return _ADVICE.get(kind.strip(), "")
+
+
 def _sink(request: Request, raw: _RawSink, held: HeldBytes) -> _RawSink | _FormSink:
     if not _is_form(request):
         return raw
@@ -207,9 +230,14 @@ async def _take(sink: _RawSink | _FormSink, chunk: bytes) -> None:
 
 
 class _RawSink:
-    """Writes a body as it comes."""
+    """Writes a body as it comes.
 
-    def __init__(self, descriptor: int, held: HeldBytes) -> None:
+    Attributes:
+        advice: What to do if it turns out to be no medium.
+    """
+
+    def __init__(self, descriptor: int, held: HeldBytes, advice: str) -> None:
+        self.advice = advice
         self._descriptor = descriptor
         self._held = held
 
@@ -234,6 +262,7 @@ class _FormSink:
         self._header_name = b""
         self._header_value = b""
         self._part_name: bytes | None = None
+        self._has_file_name = False
         self._files = 0
         self._begun = self._ended = False
         self._parser = python_multipart.MultipartParser(
@@ -248,6 +277,11 @@ class _FormSink:
                 "on_end": self._end,
             },
         )
+
+    @property
+    def advice(self) -> str:
+        """What to do if the file turns out to be no medium: curl sends its name alone if the @ is missing."""
+        return "" if self._has_file_name or self._held.size > _LONGEST_NAME_BYTES else _NAME_ADVICE
 
     def write(self, chunk: bytes) -> None:
         self._size += len(chunk)
@@ -285,6 +319,7 @@ class _FormSink:
         if self._header_name.lower() == b"content-disposition":
             _, parameters = parse_options_header(self._header_value)
             self._part_name = parameters.get(b"name")
+            self._has_file_name = b"filename" in parameters
         self._header_name = self._header_value = b""
 
     def _check_part(self) -> None:

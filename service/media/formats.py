@@ -67,8 +67,12 @@ _PREFIXES: tuple[tuple[bytes, ContainerFormat], ...] = (
 _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heif", b"mif1", b"msf1")
 
 
-def sniff(head: bytes) -> ContainerFormat:
+def sniff(head: bytes, advice: str = "") -> ContainerFormat:
     """Return the container format that starts with `head`, the first SNIFF_BYTES of an upload.
+
+    Args:
+        head: The bytes.
+        advice: What is added to the refusal of what is not recognised.
 
     Raises:
         UnsupportedMediaError: It is no accepted format.
@@ -76,7 +80,7 @@ def sniff(head: bytes) -> ContainerFormat:
     found = _by_prefix(head) or _iso(head) or _riff(head) or _png(head) or _matroska(head) or _mpegts(head)
     if found is None:
         accepted = ", ".join(accepted.name for accepted in ALL_FORMATS)
-        raise UnsupportedMediaError(f"the upload is none of the accepted formats: {accepted}")
+        raise UnsupportedMediaError(f"the upload is none of the accepted formats: {accepted}{advice}")
     return found
 
 

@@ -1,9 +1,10 @@
-"""Uploads on their way in: what they leave to others, and that nothing is left of them."""
+"""Uploads on their way in: what they leave to others, that nothing is left of them, and what is said of mistakes."""
 
 import asyncio
 from pathlib import Path
 
 import httpx
+import pytest
 from fastapi import Request
 
 from service.api.upload import UploadMemory, receive_upload
@@ -77,3 +78,57 @@ def test_client_that_leaves_in_its_upload_is_counted_as_gone_and_as_nothing_else
             ]:
                 break
         assert refused == ['clipserve_requests_rejected_total{reason="client_gone"} 1.0']
+
+
+FORGOTTEN = "did you forget the @? Use `-F file=@FILE`"
+MANGLED = "sends its name if the @ is missing: use `--data-binary @FILE` or `-F file=@FILE`"
+JSON = "send the file's bytes as they are (`--data-binary @FILE` or `-F file=@FILE`), or JSON to /v2/models/NAME/infer"
+# Line ends and zeros of a file are what `curl -d @FILE` leaves out.
+WITHOUT_LINE_ENDS = CLIP.translate(None, b"\r\n\0")
+
+
+def posted(server: RunningServer, kind: str, content: bytes) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/classify", content=content, headers={"Content-Type": kind}, timeout=60)
+
+
+def posted_form(server: RunningServer, content: bytes, name: str | None = None) -> httpx.Response:
+    """Send what `-F file=CONTENT` sends; with a name, what `-F file=@NAME` does."""
+    return httpx.post(f"{server.url}/v1/classify", files={"file": (name, content)}, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "advice"),
+    [
+        ("application/x-www-form-urlencoded", WITHOUT_LINE_ENDS, MANGLED),
+        ("application/x-www-form-urlencoded", b"sample.mp4", MANGLED),
+        ("application/json", b'{"url": "sample.mp4"}', JSON),
+        ("Application/JSON; charset=utf-8", b"[]", JSON),
+        ("multipart/form-data", b"sample.mp4", FORGOTTEN),
+    ],
+    ids=["-d @file", "name alone", "JSON", "JSON with a charset", "-F file=name"],
+)
+def test_common_mistake_is_answered_with_what_to_do(
+    server: RunningServer, kind: str, content: bytes, advice: str
+) -> None:
+    refused = posted_form(server, content) if kind == "multipart/form-data" else posted(server, kind, content)
+    assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_media")
+    assert refused.json()["detail"].startswith("the upload is none of the accepted formats: mp4, ")
+    assert advice in refused.json()["detail"]
+
+
+def test_other_uploads_that_are_no_media_get_no_advice(server: RunningServer) -> None:
+    text = b"no medium" * 1000
+    for refused in (
+        posted(server, "text/plain", b"no medium"),
+        posted(server, "video/mp4", b"no medium"),
+        posted_form(server, b"no medium", "notes.txt"),
+        posted_form(server, text),
+    ):
+        assert refused.status_code == 415
+        assert refused.json()["detail"].endswith(", bmp")
+
+
+def test_clip_is_taken_however_it_is_declared(server: RunningServer) -> None:
+    for kind in ("application/x-www-form-urlencoded", "application/json"):
+        assert posted(server, kind, CLIP).status_code == 200
+    assert posted_form(server, CLIP).status_code == 200
