@@ -141,6 +141,8 @@ def export_model(order: Order, repository: Path, report: Report, version: int | 
         if sources.checkpoint_file is not None:
             report(f"loading {sources.checkpoint_file}")
             load_checkpoint(network, sources.checkpoint_file)
+        else:
+            report("no checkpoint is given (--checkpoint): the weights are random, and the answers will mean nothing")
         clips = None
         if sources.calibration is not None:
             report(f"decoding the files of {sources.calibration}")

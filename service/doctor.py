@@ -44,10 +44,12 @@ class Report:
     Attributes:
         lines: The text for people, a heading or a finding each.
         problems: What keeps the server from starting or from taking what it should, each with its cure.
+        doubts: Names of what the server starts with, though it is hardly meant.
     """
 
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def heading(self, text: str) -> None:
         """Begin a section."""
@@ -61,6 +63,11 @@ class Report:
         """Add a finding that is a problem."""
         self.say(name, text)
         self.problems.append(f"{name}: {text}")
+
+    def doubt(self, name: str, text: str) -> None:
+        """Add a finding that keeps the server from nothing, but should be read."""
+        self.say(name, text)
+        self.doubts.append(name)
 
 
 class DoctorCommand:
@@ -79,8 +86,14 @@ class DoctorCommand:
         if report.problems:
             print("\n".join(["", f"{len(report.problems)} to mend:", *(f"  {problem}" for problem in report.problems)]))
             return 1
-        print("\nNothing to mend.")
+        print("", _without_problems(report), sep="\n")
         return 0
+
+
+def _without_problems(report: Report) -> str:
+    if not report.doubts:
+        return "Nothing to mend."
+    return f"The server would start, but see what is said above of {', '.join(dict.fromkeys(report.doubts))}."
 
 
 def _examine(arguments: argparse.Namespace) -> Report:
@@ -263,7 +276,7 @@ def _examine_version(report: Report, settings: Settings, name: str, found: Found
         loads = f"{settings.precision} loads on {', '.join(kind.name for kind in kinds)}"
         report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {loads}")
         for warning in warnings_about(settings, manifest):
-            report.say(name, warning)
+            report.doubt(name, warning)
 
 
 def _kinds_in_force(settings: Settings) -> list[RuntimeKind]:

@@ -166,6 +166,18 @@ def test_largest_batch_may_be_one(checkpoint: Path, tmp_path: Path) -> None:
     assert made.manifest.precisions["fp32"].verification.batch_sizes == (1,)
 
 
+def test_weights_are_said_to_be_random_at_the_beginning(tmp_path: Path) -> None:
+    # Elsewhere than where the demo's weights lie, which would be taken.
+    command = export_command(NAME, "--out", "repository")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(2)]
+        process.terminate()
+        process.stderr.read()
+    assert lines[0] == "- building the network\n"
+    assert lines[1].startswith("- no checkpoint is given (--checkpoint): the weights are random")
+
+
 def test_wrong_checkpoint_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     save_file(create_model("uniformer_s_in1k").state_dict(), file)

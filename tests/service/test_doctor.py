@@ -1,5 +1,6 @@
 """`clipserve doctor` as a user runs it."""
 
+import json
 import re
 import shutil
 import socket
@@ -117,6 +118,17 @@ def test_model_that_was_tampered_with_or_lacks_the_precision_is_named(tmp_path: 
     run = doctor("--repository", str(tmp_path))
     assert run.returncode == 1
     assert "sha256 differs" in finding(run, "uniformer_tiny_shapes/1")
+
+
+def test_model_that_is_untrained_is_not_passed_over_at_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "uniformer_tiny_shapes/1"
+    shutil.copytree(ROOT / "model_repository/uniformer_tiny_shapes/1", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"checkpoint": None}))
+    run = doctor("--repository", str(tmp_path))
+    assert run.returncode == 0, "it can be served all the same"
+    assert run.stdout.endswith("\nThe server would start, but see what is said above of uniformer_tiny_shapes/1.\n")
+    assert "Nothing to mend" not in run.stdout
 
 
 def test_two_packages_of_onnx_runtime_in_one_folder_are_a_problem(tmp_path: Path) -> None:
