@@ -15,15 +15,15 @@ from export.clips import read_clips
 from export.errors import ExportError
 from export.graph import served_network
 from export.manifests import digests_of, make_manifest
+from export.names import is_servable
 from export.precision_files import PrecisionWriter
 from export.progress import Report
 from export.sources import Sources
 from export.staging import check_free, staging
 from export.verification import LIMITS
-from models import create_model, list_models, load_checkpoint, model_entry
+from models import create_model, load_checkpoint, model_entry
 from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, EngineBuilder, PrecisionName
 
-SERVED_TASKS = ("video_classification", "image_classification", "image_segmentation")
 # A batch of large pictures takes much memory.
 DEFAULT_BATCH_SIZE, DEFAULT_BATCH_SIZE_FOR_MASKS = 8, 2
 
@@ -64,11 +64,6 @@ class Exported:
     seconds: dict[PrecisionName, float]
 
 
-def servable_models() -> list[str]:
-    """Return the registered names that can be exported."""
-    return [name for name in list_models() if model_entry(name).weights.task in SERVED_TASKS]
-
-
 def make_order(
     name: str,
     checkpoint: Path | None,
@@ -89,7 +84,7 @@ def make_order(
         ValueError: Unknown name.
     """
     task = model_entry(name).weights.task
-    if task not in SERVED_TASKS:
+    if not is_servable(name):
         raise ExportError(f"{name} is for {task}, which the server does not answer yet")
     if checkpoint is not None and not checkpoint.is_file():
         raise ExportError(f"the checkpoint {checkpoint} does not exist; `clipserve models {name}` says where to get it")

@@ -6,6 +6,7 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
+from export.names import is_servable, matching
 from models import list_models, load_labels, model_entry
 from models.figures import load_figures
 from models.registry import ModelEntry
@@ -14,15 +15,16 @@ from service.manifest import MANIFEST_FILE, parse_version
 HEADER = ("name", "family", "task", "input", "params M", "GMACs", "published", "artefact")
 
 
-def model_table(repository: Path) -> str:
-    """Return one line a registered model; `repository` is where exported artefacts are looked for.
+def model_table(repository: Path, pattern: str = "*") -> str:
+    """Return one line a registered model that matches; `repository` is where exported artefacts are looked for.
 
     GMACs are those of one view; the published accuracy is its authors', nothing here measured it.
 
     Raises:
+        ValueError: No model matches.
         OSError: A folder of the repository cannot be read.
     """
-    rows = [HEADER, *(_row(name, repository) for name in list_models())]
+    rows = [HEADER, *(_row(name, repository) for name in matching(pattern, list_models()))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -40,8 +42,12 @@ def _row(name: str, repository: Path) -> tuple[str, ...]:
         f"{figures.params / 1e6:.1f}",
         f"{figures.gmacs:.2f}",
         _accuracy(entry),
-        ", ".join(_versions(name, repository)) or "-",
+        _artefact(name, repository),
     )
+
+
+def _artefact(name: str, repository: Path) -> str:
+    return ", ".join(_versions(name, repository)) or ("-" if is_servable(name) else "not served yet")
 
 
 def _input(entry: ModelEntry) -> str:
@@ -93,10 +99,14 @@ def model_description(name: str, repository: Path) -> str:
         "to be had from": weights.origin,
         "licence": weights.licence,
         "architecture": _assignments(entry.config),
-        "artefact versions": ", ".join(_versions(name, repository)) or f"none in {repository}",
+        "artefact versions": ", ".join(_versions(name, repository)) or _none_in(repository, name),
     }
     width = max(map(len, facts))
     return "\n".join(f"{key.ljust(width)}  {value}" for key, value in facts.items())
+
+
+def _none_in(repository: Path, name: str) -> str:
+    return f"none in {repository}" if is_servable(name) else "none: the server does not answer this task yet"
 
 
 def _assignments(part: object) -> str:

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -118,11 +119,13 @@ class ExportCommand:
 class ModelsCommand:
     """Show what the registry knows."""
 
-    help = "list the registered networks, or tell everything about one"
+    help = "list the registered networks, or those that match a pattern, or tell everything about one"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the verb's arguments."""
-        parser.add_argument("name", metavar="NAME", nargs="?", help="registered model name")
+        parser.add_argument(
+            "name", metavar="NAME", nargs="?", help="registered model name, or a pattern ('uniformer_s_*')"
+        )
         parser.add_argument(
             "--repository",
             type=Path,
@@ -134,11 +137,14 @@ class ModelsCommand:
     def run(self, arguments: argparse.Namespace) -> int:
         """Print the table, or one model."""
         from export.catalogue import model_description, model_table
+        from export.names import is_pattern
 
         repository: Path = arguments.repository
         try:
             if arguments.name is None:
                 print(model_table(repository))
+            elif is_pattern(arguments.name):
+                print(model_table(repository, arguments.name))
             else:
                 print(model_description(arguments.name, repository))
             if not repository.exists():
@@ -185,6 +191,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from export.staging import check_writable
     from export.summary import artefact_rows, table
 
+    # What it needs and is not installed is told of before any work.
+    import_module("export.artefact")
     # The exporter reports at length on operators of packages that are not installed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names = matching_models(arguments.names)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from export.artefact import servable_models
 from export.errors import ExportError
+from export.names import is_pattern, matching, servable_models
 from models import model_entry
 
 
@@ -23,13 +22,8 @@ def matching_models(patterns: list[str]) -> list[str]:
 
 
 def _matching(pattern: str) -> list[str]:
-    if set(pattern) & set("*?["):
-        found = [name for name in servable_models() if fnmatchcase(name, pattern)]
-        if not found:
-            raise ExportError(f"no model matches {pattern!r}; `clipserve models` lists them all")
-        return found
     try:
-        return [model_entry(pattern).name]
+        return matching(pattern, servable_models()) if is_pattern(pattern) else [model_entry(pattern).name]
     except ValueError as error:
         raise ExportError(str(error)) from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from models import list_models
 from tests.classifier import write_classifier
 from tests.command import clipserve
 
@@ -22,6 +23,23 @@ def test_version_needs_a_number_and_a_manifest(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
     (line,) = (line for line in run.stdout.splitlines() if line.split()[0] == NAME)
     assert line.endswith("  2, 10")
+
+
+def test_pattern_lists_what_matches_and_pose_is_said_not_to_be_served() -> None:
+    run = clipserve("models", "uniformer_s_p*")
+    assert (run.returncode, run.stderr) == (0, "")
+    _, *rows = run.stdout.splitlines()
+    names = [name for name in list_models() if name.startswith("uniformer_s_p")]
+    assert [row.split()[0] for row in rows] == names
+    unserved = [name for name, row in zip(names, rows, strict=True) if row.endswith("  not served yet")]
+    assert unserved == ["uniformer_s_pose_coco"]
+    assert "the server does not answer this task yet" in clipserve("models", "uniformer_s_pose_coco").stdout
+
+
+def test_pattern_that_nothing_matches_is_named() -> None:
+    run = clipserve("models", "resnet*")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == "clipserve models: no model matches 'resnet*'; `clipserve models` lists them all\n"
 
 
 @pytest.mark.parametrize("names", [[], [NAME]])

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from export.artefact import SERVED_TASKS, make_order
+from export.artefact import make_order
 from export.errors import ExportError
+from export.names import SERVED_TASKS
 from export.resume import finished
 from export.selection import find_checkpoint, matching_models
 from export.sources import Sources
