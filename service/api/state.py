@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fastapi import Request
 
 from service.api.deadline import past_deadline
-from service.api.upload import UploadMemory
+from service.api.memory_files import UploadMemory
 from service.batching import Caller
 from service.errors import NotReadyError, OverloadedError
 from service.media.pool import DecodePool

@@ -7,7 +7,8 @@ import httpx
 import pytest
 from fastapi import Request
 
-from service.api.upload import UploadMemory, receive_upload
+from service.api.memory_files import UploadMemory
+from service.api.upload import receive_upload
 from tests.server import ROOT, RunningServer, begun_upload, serving
 
 CLIP = (ROOT / "demo/media/sample.mp4").read_bytes()

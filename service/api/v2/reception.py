@@ -12,8 +12,9 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
+from service.api.body import body_chunks, check_body_headers
+from service.api.memory_files import HeldBytes
 from service.api.state import ServerState
-from service.api.upload import HeldBytes, body_chunks, check_body_headers
 from service.api.v2.call import Call, call_of, raw_call
 from service.api.v2.contract import CLIP, Contract
 from service.api.v2.schema import parse_request

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, StrictBool
 
 from service.api.admin import require_admin
+from service.api.body import body_chunks, check_body_headers
 from service.api.deadline import deadline
 from service.api.state import ServerState, server_state
-from service.api.upload import body_chunks, check_body_headers
 from service.api.v2.schema import ModelT, NoParameters, Parameters, UnloadParameters, checked, parse_json
 from service.errors import PayloadTooLargeError, UnsupportedError
 

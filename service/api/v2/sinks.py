@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.upload import append, check_media, close_upload, open_upload
+from service.api.memory_files import append, check_media, close_upload, open_upload
 from service.api.v2.contract import CLIP, FRAMES
 from service.errors import BadParameterError, ServiceError
 
