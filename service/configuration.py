@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 SECRET = frozenset({"api_keys"})
 # What the entries of a setting are that has such with names of their own.
 _INNER: dict[str, type[BaseModel]] = {"api_keys": ApiKey, "models": ModelSettings}
+# What needs no quotes where TOML has a key.
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,24 @@ def _to_blame(item: ErrorDetails, given: Mapping[str, Any]) -> str:
 
 
 def shown(name: str, value: object) -> str:
-    """Return the value of setting `name` for people; never a secret's."""
+    """Return the value of setting `name` as the file would have it, which knows no None; never a secret's."""
     if name not in SECRET:
-        return str(value)
+        return "none" if value is None else _toml(value)
     return f"{len(value)} (hidden)" if isinstance(value, tuple) else "(hidden)"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_none=True)
+    if isinstance(value, dict):
+        entries = [
+            f"{key if _BARE_KEY.fullmatch(key) else _toml(key)} = {_toml(inner)}" for key, inner in value.items()
+        ]
+        return f"{{{', '.join(entries)}}}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    # Numbers, booleans and texts are written in TOML as in JSON.
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
 def _read_file(file: Path) -> tuple[dict[str, Any], list[str]]:

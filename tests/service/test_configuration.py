@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 from pathlib import Path
 
 import httpx
@@ -38,9 +40,29 @@ def test_option_wins_over_environment_over_file_over_default(tmp_path: Path) -> 
     assert finding(run, "max_views") == "3 (option)"
     assert finding(run, "max_frames") == "2 (environment)"
     assert finding(run, "max_seconds") == "1.0 (file)"
-    assert finding(run, "batch_sizes") == "(1, 4) (file)"
-    assert finding(run, "models").endswith("(file)")
+    assert finding(run, "batch_sizes") == "[1, 4] (file)"
+    assert finding(run, "models") == "{uniformer_tiny_shapes = {max_batch_size = 4}} (file)"
     assert finding(run, "max_pixels") == "50000000 (default)"
+
+
+def test_settings_are_shown_as_the_file_has_them(tmp_path: Path) -> None:
+    given = {
+        "host": "127.0.0.1",
+        "default_model": "uniformer_tiny_shapes/1",
+        "cors_origins": ["https://app.example"],
+        "watch_interval": 0.00001,
+        "tracing": False,
+        "models": {"uniformer_tiny_shapes": {"versions": [1], "batch_sizes": [1, 4], "precision": "fp32"}, "a b\\": {}},
+    }
+    options = [
+        f"--{name.replace('_', '-')}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in given.items()
+    ]
+    listed = clipserve("doctor", *options).stdout.partition("\nSettings\n")[2]
+    shown = dict(re.findall(r"^  (\S+) +(.+) \((?:option|default)\)$", listed, re.MULTILINE))
+    for name, value in given.items():
+        assert tomllib.loads(f"{name} = {shown[name]}") == {name: value}
+    assert shown["versions"] == '"latest"'
 
 
 def test_option_names_another_file_than_the_environment(tmp_path: Path) -> None:
@@ -134,7 +156,7 @@ def test_help_says_in_groups_what_each_option_takes() -> None:
     assert offered == {"config", *(name.replace("_", "-") for name in Settings.model_fields)}
 
 
-@pytest.mark.parametrize(("given", "value"), [([], "True"), (["true"], "True"), (["false"], "False")])
+@pytest.mark.parametrize(("given", "value"), [([], "true"), (["true"], "true"), (["false"], "false")])
 def test_switch_needs_no_value(given: list[str], value: str) -> None:
     run = clipserve("doctor", "--access-log", *given)
     assert finding(run, "access_log") == f"{value} (option)"
