@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.figures import load_figures
 from models.registry import Network, create_model, fitting_models, model_entry
+from models.weights import load_labels
 
 # Where training programs put the state dict, in the order of trust: mmsegmentation and timm, PySlowFast, DeiT style.
 WRAPPER_KEYS = ("state_dict", "model_state", "model", "state_dict_ema")
@@ -120,7 +121,7 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
         return
     if not missing and not unexpected and (classes := _other_class_count(model, wanted, offered, misshapen)):
         raise CheckpointError(
-            f"the head in {path} has {classes} classes and {label} has {model.config.num_classes}: give `clipserve "
+            f"the head in {path} has {classes} classes and {_asked_for(model, label)}: give `clipserve "
             f"export` a file with {classes} names (--labels FILE), or build the network with num_classes={classes}"
         )
     kinds = {
@@ -134,6 +135,14 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
     hint = _hint(model, official)
     first = f"{path} does not fit {label} ({counts} of {len(wanted)} entries){':' if hint else ''}{hint}"
     raise CheckpointError("\n".join([first, *(line for kind in kinds for line in _some(kind, kinds[kind]))]))
+
+
+def _asked_for(model: Network, label: str) -> str:
+    """Return how many classes the network has, and who said so."""
+    classes = model.config.num_classes
+    if not model.name or classes == len(load_labels(model_entry(model.name).weights.labels)):
+        return f"{label} has {classes}"
+    return f"{label} was built for {classes} (as many as --labels FILE names, or num_classes)"
 
 
 def _some(kind: str, entries: list[str]) -> list[str]:

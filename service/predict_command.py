@@ -26,9 +26,20 @@ class PredictCommand:
         try:
             client = connect(arguments)
             path = path_of(client, arguments.model, **query)
+            _check_top_k(arguments, path)
         except ClientError as error:
             return report_failure(error)
         return max([_predict(client, path, file) for file in arguments.files])
+
+
+def _check_top_k(arguments: argparse.Namespace, path: str) -> None:
+    """Refuse a number of classes for a model that names all classes of a mask.
+
+    Raises:
+        ClientError: It was given for one.
+    """
+    if arguments.top_k is not None and path.partition("?")[0].endswith("/segment"):
+        raise ClientError(f"--top-k is for models that classify, and {arguments.model} gives masks: leave it out")
 
 
 def _predict(client: Client, path: str, file: str) -> int:

@@ -130,10 +130,11 @@ def test_segmentor_with_other_colours_is_made_anew(repository: Path, sources: Pa
 
 def test_head_of_another_size_says_how_many_names_are_needed(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "four.txt").write_text("a\nb\nc\nd\n")
-    for options, classes in (((), 11), (("--labels", tmp_path / "four.txt"), 4)):
+    told = f"{NAME} was built for 4 (as many as --labels FILE names, or num_classes)"
+    for options, whose in (((), f"{NAME} has 11"), (("--labels", tmp_path / "four.txt"), told)):
         run = export(NAME, "--checkpoint", sources / "five.pth", *options, "--out", tmp_path / "repository")
         assert run.returncode == 1
-        assert f"has 5 classes and {NAME} has {classes}: give `clipserve export` a file with 5 names" in run.stderr
+        assert f"five.pth has 5 classes and {whose}: give `clipserve export` a file with 5 names" in run.stderr
         assert not list((tmp_path / "repository").glob("*"))
 
 

@@ -57,6 +57,12 @@ def test_predict_names_the_shares_of_the_classes_of_a_mask(server: RunningServer
     assert [line.strip() for line in lines] == expected
 
 
+def test_number_of_classes_is_refused_by_its_option_where_there_are_masks(server: RunningServer) -> None:
+    run = clipserve("predict", str(MEDIA / "scene.jpg"), "--top-k", "2", "--model", SEGMENTER, "--url", server.url)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == f"clipserve: --top-k is for models that classify, and {SEGMENTER} gives masks: leave it out\n"
+
+
 def test_predict_goes_on_after_a_file_that_is_refused(tmp_path: Path) -> None:
     # Takes no room on the disk, and more memory than there may be for one who reads it whole.
     with (tmp_path / "large").open("wb") as large:
