@@ -49,8 +49,9 @@ class KeyCommand:
                 print(f"clipserve: {described(item, '.'.join(map(str, item['loc'])))}", file=sys.stderr)
             return 2
         # Two streams, so that `clipserve key NAME >> clipserve.toml` configures the key and does not store it.
+        # The blank line ends the file's last one, which may have no end.
         print(f"{secret}\nThis is shown once; clients send it as `Authorization: Bearer <key>`.", file=sys.stderr)
-        print("\n".join(["[[api_keys]]", *_toml_lines(key)]))
+        print("\n".join(["", "[[api_keys]]", *_toml_lines(key)]))
         return 0
 
 

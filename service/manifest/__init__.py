@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import stat
@@ -332,9 +333,10 @@ class Artefact:
         """
         if precision not in self.manifest.precisions:
             have = ", ".join(self.manifest.precisions)
+            setting = json.dumps({self.manifest.name: {"precision": next(iter(self.manifest.precisions))}})
             raise ManifestError(
-                f"{self.folder} has no precision {precision}; it has {have}: set one of them for this model, or export "
-                f"it with `--precision {precision}`"
+                f"{self.folder} has no precision {precision}; it has {have}: set one of them for this model "
+                f"(CLIPSERVE_MODELS='{setting}'), or export it with `--precision {precision}`"
             )
         return self.folder / self.manifest.precisions[precision].file
 
@@ -412,7 +414,10 @@ def _read_artefact(folder: Path) -> Artefact:
     except ValidationError as error:
         raise ManifestError(f"{path} is not a valid manifest: {_problems(error)}") from error
     if (folder.parent.name, folder.name) != (manifest.name, manifest.version):
-        raise ManifestError(f"{path} is of {manifest.full_name}: the folder must be named so")
+        raise ManifestError(
+            f"{path} is of {manifest.full_name}: the folder must be named so; for another number export it "
+            "with `clipserve export --version N`"
+        )
     for file, expected in manifest.files.items():
         if not (folder / file).exists():
             raise ManifestError(f"{folder / file} is missing")

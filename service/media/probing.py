@@ -89,7 +89,8 @@ class FrameIndex:
         after = len(self) if end is None else self._first_from(Fraction(repr(end)))
         if first >= after:
             length = "unknown" if self.duration is None else f"{self.duration:.3f} s"
-            raise BadParameterError(f"start={start} and end={end} select no frame; the video's length is {length}")
+            given = [f"{name}={value}" for name, value in (("start", start), ("end", end)) if value is not None]
+            raise BadParameterError(f"{' with '.join(given)}: no frame shows then; the video's length is {length}")
         return first, after - first
 
     def _first_from(self, seconds: Fraction) -> int:

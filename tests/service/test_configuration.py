@@ -210,7 +210,8 @@ def test_new_key_works_in_every_process_with_the_lines_that_were_printed(tmp_pat
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}", key)
     assert key != another
     assert key not in made.stdout
-    file = write(tmp_path, "max_body_bytes = 1000\n" + made.stdout)
+    # What `>>` makes of a file whose last line has no end.
+    file = write(tmp_path, "max_body_bytes = 1000" + made.stdout)
     with serving(tmp_path, config=file, processes=2, decode_workers=1) as server:
         commands = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
         assert not any(b"sha256" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in commands)

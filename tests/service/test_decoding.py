@@ -95,7 +95,7 @@ def test_start_and_end_select_a_part() -> None:
     result, _ = decode(ENCODINGS["h264, all intra"], decode_request(start=1.0, end=1.5))
     assert min(result.views[0].frames) == 30
     assert max(result.views[0].frames) == 44
-    with pytest.raises(BadParameterError, match=r"start=9.0 and end=None select no frame; .*2.5"):
+    with pytest.raises(BadParameterError, match=r"^start=9\.0: no frame shows then; .*2\.5"):
         decode(ENCODINGS["h264, all intra"], decode_request(start=9.0))
 
 

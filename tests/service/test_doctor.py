@@ -113,11 +113,22 @@ def test_model_that_was_tampered_with_or_lacks_the_precision_is_named(tmp_path: 
     run = doctor("--repository", str(tmp_path), "--precision", "int8")
     assert run.returncode == 1
     assert "has no precision int8" in finding(run, "uniformer_tiny_shapes/1")
+    setting = '{"uniformer_tiny_shapes": {"precision": "fp32"}}'
+    assert f"CLIPSERVE_MODELS='{setting}'" in finding(run, "uniformer_tiny_shapes/1")
+    assert doctor("--repository", str(tmp_path), "--precision", "int8", CLIPSERVE_MODELS=setting).returncode == 0
     with (folder / "model.onnx").open("ab") as file:
         file.write(b"\0")
     run = doctor("--repository", str(tmp_path))
     assert run.returncode == 1
     assert "sha256 differs" in finding(run, "uniformer_tiny_shapes/1")
+
+
+def test_version_that_was_renamed_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    folder = tmp_path / "uniformer_tiny_shapes/2"
+    shutil.copytree(ROOT / "model_repository/uniformer_tiny_shapes/1", folder)
+    run = doctor("--repository", str(tmp_path))
+    assert run.returncode == 1
+    assert finding(run, "uniformer_tiny_shapes/2").endswith("export it with `clipserve export --version N`")
 
 
 def test_model_that_is_untrained_is_not_passed_over_at_the_end(tmp_path: Path) -> None:

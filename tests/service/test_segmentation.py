@@ -256,7 +256,7 @@ def test_no_frame_is_masked_twice(server: RunningServer) -> None:
         ({"short_side": 10}, "bad_parameter", "greater than or equal to 64"),
         ({"top_k": 3}, "bad_parameter", "top_k"),
         ({"start": 1, "end": 0.5}, "bad_parameter", "end=0.5 must lie after start=1.0"),
-        ({"start": 50}, "bad_parameter", "select no frame"),
+        ({"start": 50}, "bad_parameter", "no frame shows then"),
         ({"fps": 10}, "bad_parameter", "20 frames of this video; the limit is 8"),
     ],
 )
