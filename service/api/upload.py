@@ -18,9 +18,9 @@ from service.api.raw import RawSink
 from service.context import stage
 from service.errors import BadParameterError
 
-# Bytes of a body that are taken before others get their turn, and seconds: a form made to be slow to parse costs a
-# quarter of a microsecond a byte, where others cost nothing to speak of.
-_TAKEN_AT_ONCE, _TURN_SECONDS = 16_384, 0.002
+# Bytes of a form that are parsed before others get their turn, and seconds: one made to be slow costs a quarter of a
+# microsecond a byte, where others cost nothing to speak of.
+_PARSED_AT_ONCE, _TURN_SECONDS = 16_384, 0.002
 # What most likely went wrong where a body of that Content-Type is no medium.
 _ADVICE = {
     "application/x-www-form-urlencoded": "; the body came as `curl -d` sends it, which leaves out a file's line ends "
@@ -80,10 +80,13 @@ def _sink(request: Request, raw: RawSink, held: HeldBytes) -> RawSink | FormSink
 
 
 async def _take(sink: RawSink | FormSink, chunk: bytes) -> None:
-    """Give a sink the next bytes, and others their turn if it takes long over them."""
+    """Give a sink the next bytes, and others their turn if it takes long to parse them."""
+    if isinstance(sink, RawSink):
+        sink.write(chunk)
+        return
     began = perf_counter()
-    for begin in range(0, len(chunk), _TAKEN_AT_ONCE):
-        sink.write(chunk[begin : begin + _TAKEN_AT_ONCE])
+    for begin in range(0, len(chunk), _PARSED_AT_ONCE):
+        sink.write(chunk[begin : begin + _PARSED_AT_ONCE])
         if perf_counter() - began > _TURN_SECONDS:
             await asyncio.sleep(0)
             began = perf_counter()

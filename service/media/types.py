@@ -13,8 +13,9 @@ MAX_PACKET_BYTES = 1 << 17
 # More than the JSON of an answer takes for one frame (its number and time) and for one view besides its frames.
 FRAME_JSON_BYTES = 64
 VIEW_JSON_BYTES = 128
-# What a worker sends when it has a request and before it looks at the upload: from here on that may be to blame.
-RECEIVED = b"received"
+# Where a worker that has a request sets the position of its first array's file, before it looks at the upload: from
+# then on that may be to blame. Server and worker share the position, so this takes no message.
+TAKEN_POSITION = 1
 # Arrays of one answer.
 MAX_ARRAYS = 2
 

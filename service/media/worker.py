@@ -36,7 +36,7 @@ from service.media.types import (
     ANY_REQUEST,
     MAX_ARRAYS,
     MAX_PACKET_BYTES,
-    RECEIVED,
+    TAKEN_POSITION,
     AnyResult,
     DecodeFailure,
     DecodeRequest,
@@ -62,7 +62,7 @@ def main() -> None:
             message, descriptors, _, _ = socket.recv_fds(connection, MAX_PACKET_BYTES, 1 + MAX_ARRAYS)
             if not message:
                 return
-            connection.sendmsg([RECEIVED])
+            os.lseek(descriptors[1], TAKEN_POSITION, os.SEEK_SET)
             _answer(connection, message, *descriptors)
             # PyAV's frames and their side data refer to each other: left to chance, collection comes only after
             # hundreds of uploads, whose decoded pictures would fill the address space meanwhile.

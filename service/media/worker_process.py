@@ -39,7 +39,7 @@ from service.media.answers import check_answer
 from service.media.types import (
     ANY_ANSWER,
     MAX_PACKET_BYTES,
-    RECEIVED,
+    TAKEN_POSITION,
     AnyRequest,
     DecodeFailure,
     DecodeResult,
@@ -153,30 +153,24 @@ class WorkerProcess:
         with ExitStack() as files:
             with shedding():
                 arrays = [_memory_file(size, files) for size in request.array_bytes]
-            await self._ask(upload, request, arrays, cpu_seconds)
+            self._ask(upload, request, arrays, cpu_seconds)
             message = await self._receive_answer(request.answer_bytes)
+            if not message and os.lseek(arrays[0], 0, os.SEEK_CUR) != TAKEN_POSITION:
+                raise _untouched()
             if not message:
                 raise await asyncio.to_thread(self._cause_of_death, cpu_seconds)
             return _read_reply(message, arrays, request, result_type)
 
-    async def _ask(self, upload: int, request: AnyRequest, arrays: list[int], cpu_seconds: int) -> None:
-        lost = UntouchedError(
-            "the process that was to decode this upload ended before it began; send the request again"
-        )
+    def _ask(self, upload: int, request: AnyRequest, arrays: list[int], cpu_seconds: int) -> None:
         # The number of a process that has ended may be another's by now.
         if not self.alive:
-            raise lost
+            raise _untouched()
         self._limit_processor_time(cpu_seconds)
         try:
             with shedding():
                 socket.send_fds(self.connection, [request.model_dump_json().encode()], [upload, *arrays])
         except ConnectionError:
-            raise lost from None
-        message = await self.receive()
-        if not message:
-            raise lost
-        if message != RECEIVED:
-            raise InternalError(f"a decode worker answered {message!r:.200} before it was asked")
+            raise _untouched() from None
 
     async def _receive_answer(self, most: int) -> bytes:
         """Wait for all packets of an answer of `most` bytes at most; an empty one means that the worker is gone."""
@@ -250,6 +244,10 @@ def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
     # One thread for each numerical library: the parallelism is the number of workers.
     return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _untouched() -> UntouchedError:
+    return UntouchedError("the process that was to decode this upload ended before it began; send the request again")
 
 
 def _memory_file(size: int, files: ExitStack) -> int:
