@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.figures import load_figures
-from models.registry import Network, create_model, fitting_models, model_entry
+from models.registry import Network, fitting_models, list_models, model_entry
 from models.weights import load_labels
 
 # Where training programs put the state dict, in the order of trust: mmsegmentation and timm, PySlowFast, DeiT style.
@@ -184,8 +184,8 @@ def _hint(model: Network, official: dict[str, Tensor]) -> str:
     if not model.name:
         return ""
     family = model_entry(model.name).family
-    fitting = [name for name in fitting_models(family, official) if name != model.name]
-    fitting += [name for name in _of_like_size(family, official) if _fits_exactly(name, official)]
+    names = [*list_models(family=family), *_of_like_size(family, official)]
+    fitting = [name for name in fitting_models(names, official) if name != model.name]
     return f" it would fit {', '.join(fitting)}" if fitting else ""
 
 
@@ -197,14 +197,3 @@ def _of_like_size(family: str, official: dict[str, Tensor]) -> list[str]:
         for name, figures in load_figures().items()
         if abs(figures.params - size) <= _OF_LIKE_SIZE * size and model_entry(name).family != family
     ]
-
-
-def _fits_exactly(name: str, official: dict[str, Tensor]) -> bool:
-    with torch.device("meta"):
-        network = create_model(name)
-    try:
-        offered = network.remap_checkpoint(dict(official))
-    except (KeyError, ValueError, RuntimeError):
-        return False
-    wanted = network.state_dict()
-    return wanted.keys() == offered.keys() and all(wanted[key].shape == offered[key].shape for key in wanted)

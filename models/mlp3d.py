@@ -408,7 +408,9 @@ def initialize_from_cyclemlp(network: MLP3D | MLP3DTwoPath, state_dict: dict[str
         if "head." in key and key in inflated and inflated[key].shape != value.shape:
             inflated[key] = value
     if _shapes(inflated) != _shapes(own):
-        given = " or ".join(fitting_models("cyclemlp", state_dict)) or "no CycleMLP that is known here"
+        given = (
+            " or ".join(fitting_models(list_models(family="cyclemlp"), state_dict)) or "no CycleMLP that is known here"
+        )
         raise CheckpointError(
             f"the weights are of {given}, and {network.name or type(network).__name__} grows from "
             f"{_image_network(network.config)}: give weights of that, or build the variant that grows from these"

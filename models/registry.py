@@ -7,7 +7,7 @@ family. Everything that needs "all models" (tests, export, the command line) ask
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -124,15 +124,15 @@ def create_model(name: str, num_classes: int | None = None, **architecture_overr
     return network.float().eval()
 
 
-def fitting_models(family: str, official: dict[str, Tensor]) -> list[str]:
-    """Return the names of a family whose network takes the official state dict `official` as it is.
+def fitting_models(names: Iterable[str], official: dict[str, Tensor]) -> list[str]:
+    """Return those of the names whose network takes the official state dict `official` as it is.
 
     Networks are built without memory for their weights (torch's meta device), so this is cheap enough for an error
     message. The number of classes is not held against a name.
     """
     fitting = []
     checked: dict[Any, bool] = {}
-    for name in list_models(family=family):
+    for name in names:
         entry = _ENTRIES[name]
         key = dataclasses.replace(entry.config, num_classes=1)
         if key not in checked:
