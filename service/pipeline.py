@@ -30,7 +30,7 @@ from service.metrics import Metrics
 from service.offloading import off_loop
 from service.outputs.classification import Prediction, combine_views, top_k
 from service.outputs.masks import Mask, enlarge, mask_of_logits
-from service.outputs.windows import Stitcher, WindowGrid, window_grid
+from service.outputs.windows import Stitcher, WindowGrid, bytes_of_logits, window_grid
 from service.priority import Priority
 from service.rate import retry_after
 from service.rendering import Rendering
@@ -292,6 +292,8 @@ class Pipeline:
         manifest = model.manifest
         decoded, grid = await self._pictures(job, upload, options, clock)
         result, pictures = decoded.result, decoded.arrays[0]
+        # Before they are there: refused afterwards, the request would have been run for nothing.
+        job.memory.take(logits := bytes_of_logits(grid, manifest.num_classes))
         runs = _Runs(job.caller, options.priority, len(pictures) * len(grid.tops))
         with clock.running():
             # One picture after the other: the logits of all of them would be too much to hold.
@@ -300,7 +302,7 @@ class Pipeline:
         timing = clock.timing()
         self._metrics.clips.labels(manifest.name).inc()
         self._count_run(manifest.name, timing, runs.views)
-        job.memory.give_back(_bytes_seen(decoded))
+        job.memory.give_back(_bytes_seen(decoded) + logits)
         originals = decoded.arrays[1] if options.originals else None
         return Segmentation(masks, originals, result, timing, runs.batch_size)
 
@@ -365,8 +367,8 @@ class Pipeline:
             return await make(memory, mask_of_logits, logits, grid.size, decoded.content, size)
         stitcher = Stitcher(grid, job.model.manifest.num_classes)
         for number in range(len(grid.tops)):
-            row = await runs.run(grid.row(picture, number))
-            await make(memory, stitcher.add_row, number, row)
+            # The logits have no name here, which would keep them while those of the next row come.
+            await make(memory, stitcher.add_row, number, await runs.run(grid.row(picture, number)))
         height, width = decoded.content
         return await make(memory, enlarge, stitcher.mask()[:height, :width], size)
 

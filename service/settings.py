@@ -256,7 +256,7 @@ class Settings(BaseSettings):
     max_picture_memory_bytes: int = Field(
         default=2048 * MEBIBYTE,
         gt=0,
-        description="pictures, views, masks and drawn answers of all requests at the same time",
+        description="pictures, views, logits, masks and drawn answers of all requests at the same time",
     )
     max_windows: int = Field(default=512, gt=0, description="windows that one request's pictures are segmented in")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from service.manifest import WholePicture
 
 COARSE = 4  # pixels a side for one coarse logit
+_LOGIT_BYTES = 4
+# Of a pixel while its classes are compared: the best logit, that of a class and the next one's, and two bytes.
+_COMPARED_BYTES = 14
 _OVERLAP = 1 / 3  # of a window's side, at least
 _STEP_MULTIPLE = 32
 
@@ -59,6 +63,22 @@ def window_grid(size: tuple[int, int], rule: WholePicture) -> WindowGrid:
         return WindowGrid(size, size, (0,), (0,))
     window = (min(rule.window, size[0]), min(rule.window, size[1]))
     return WindowGrid(size, window, _offsets(size[0], window[0]), _offsets(size[1], window[1]))
+
+
+def bytes_of_logits(grid: WindowGrid, classes: int) -> int:
+    """Return the bytes that the logits of one picture take at most on the way to its mask.
+
+    Those are the coarse logits of a row of windows. Of several windows, what `Stitcher` takes counts too: the windows
+    themselves, which are copies, the sums, and what is finished of those, which is there twice while it is put together
+    and is enlarged then.
+    """
+    pixels = len(grid.lefts) * prod(grid.window)
+    row = _LOGIT_BYTES * classes * pixels // COARSE**2
+    if grid.count == 1:
+        return row
+    covered = grid.window[0] * grid.size[1]
+    sums = _LOGIT_BYTES * classes * covered // COARSE**2
+    return row + 3 * pixels + 3 * sums + _COMPARED_BYTES * covered
 
 
 def _offsets(length: int, window: int) -> tuple[int, ...]:

@@ -16,10 +16,11 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from service import pipeline
 from service.api import segment
 from service.api.delivery import DeliveredResponse
 from service.app import create_app
-from service.errors import QueueFullError
+from service.errors import BadParameterError, QueueFullError
 from service.memory import Lease, MemoryBudget
 from service.rendering import Rendering
 from service.settings import Settings
@@ -89,12 +90,13 @@ def test_pictures_that_find_no_room_are_shed(app: FastAPI, url: str) -> None:
 
 
 def test_pictures_that_could_never_be_held_are_refused_for_good(app: FastAPI, url: str) -> None:
-    # 128 x 128 x 3 bytes for the network and a mask of that, and at its own size 1 + 3 + 7 bytes a pixel.
-    side = int(((LIMIT - 128 * 128 * 4) / 11) ** 0.5)
+    # 128 x 128 x 3 bytes for the network, a mask of that and its logits, four bytes for each of four classes and each
+    # 4 x 4 pixels; at its own size 1 + 3 + 7 bytes a pixel.
+    side = int(((LIMIT - 128 * 128 * 5) / 11) ** 0.5)
     assert post(url, picture(side), output="overlay").status_code == 200
     problem = post(url, picture(side + 1), output="overlay").json()
     assert (problem["status"], problem["code"]) == (422, "media_limit_exceeded")
-    assert f"take {128 * 128 * 4 + 11 * (side + 1) ** 2} bytes" in problem["detail"]
+    assert f"take {128 * 128 * 5 + 11 * (side + 1) ** 2} bytes" in problem["detail"]
     assert post(url, picture(side + 1), output="png").status_code == 200
     wait_for(lambda: held(app) == 0)
 
@@ -136,6 +138,57 @@ def test_drawing_for_clients_that_left_is_not_begun_and_counts_until_it_ends(
     wait_for(lambda: held(app) == 0)
     assert post(url, picture()).content == b"drawn"
     assert len(begun) == 2
+
+
+@pytest.mark.parametrize(
+    ("side", "query", "logits"),
+    [
+        # 128 x 128 pixels of the network, 4 x 4 of them to each of four logits.
+        (300, {}, 4 * 32 * 32 * 4),
+        # Four windows of that size a row, and what is summed up of them over the whole width.
+        (288, {"short_side": 288}, 4 * (4 * 32 * 32 * 4) + 4 * 32 * 72 * 4),
+    ],
+)
+def test_logits_that_wait_for_drawing_count(
+    app: FastAPI, url: str, monkeypatch: pytest.MonkeyPatch, side: int, query: dict[str, int], logits: int
+) -> None:
+    drawn, may_end = [], Event()
+
+    def draw(*arguments: Any) -> Any:
+        drawn.append(arguments)
+        assert may_end.wait(20)
+        raise BadParameterError("drawn")
+
+    monkeypatch.setattr(pipeline, "mask_of_logits", draw)
+    monkeypatch.setattr(pipeline.Stitcher, "add_row", draw)
+    content = picture(side)
+
+    def leave() -> None:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/segment", content=content, params=query, timeout=3)
+
+    seen = query.get("short_side", 128)
+    # The picture for the network, a mask of that, the mask at the upload's size.
+    before = seen * seen * 4 + side * side
+    with ThreadPoolExecutor(3) as threads:
+        clients = [threads.submit(leave) for _ in range(3)]
+        # All have run: one is drawn, and two wait for that.
+        wait_for(lambda: held(app) >= 3 * (before + logits))
+        one = held(app) // 3
+        room = LIMIT - held(app) - one
+        app.state.server.picture_memory.take(room + 1)
+        problem = post(url, content, **query)
+        assert (problem.status_code, problem.json()["code"]) == (429, "queue_full")
+        app.state.server.picture_memory.give_back(room + 1, 1)
+        for client in clients:
+            client.result()
+    wait_for(lambda: held(app) == one)
+    assert len(drawn) == 1
+    may_end.set()
+    wait_for(lambda: held(app) == 0)
+    # That it fails gives everything back, too.
+    assert post(url, content, **query).status_code == 400
+    wait_for(lambda: held(app) == 0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Sliding windows against the whole thing in one piece, computed by torch."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.manifest import WholePicture
 from service.outputs.masks import enlarge
-from service.outputs.windows import Stitcher, WindowGrid, window_grid
+from service.outputs.windows import Stitcher, WindowGrid, bytes_of_logits, window_grid
 
 RULE = WholePicture(
     short_side=128, max_long_side=512, align="stretch", window=128, mean=(0, 0, 0), std=(1, 1, 1), channels="rgb"
@@ -74,3 +75,22 @@ def test_enlarged_borders_are_smoother_than_those_of_nearest_pixels() -> None:
 def test_mask_of_the_right_size_stays_as_it_is() -> None:
     mask = np.random.default_rng(2).integers(0, 200, (31, 57), dtype=np.uint8)
     assert np.array_equal(enlarge(mask, (31, 57)), mask)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("classes", [4, 150])
+def test_bytes_of_logits_are_what_stitching_takes(size: tuple[int, int], classes: int) -> None:
+    grid = window_grid(size, RULE)
+    picture = np.zeros((*size, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        stitcher = Stitcher(grid, classes)
+        for number in range(len(grid.tops)):
+            windows = len(grid.row(picture, number))
+            stitcher.add_row(number, list(np.zeros((windows, classes, 32, 32), np.float32)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Beside the mask, which has a byte a pixel.
+    taken = peak - size[0] * size[1]
+    assert 0.5 * bytes_of_logits(grid, classes) < taken < bytes_of_logits(grid, classes)
