@@ -3,6 +3,7 @@
 import json
 import os
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from service.api.v2.sinks import Clips, ElementsSink, FramesSink, frames_from_json
+from service.api.v2.numbers import take_out_numbers, values_from_json
+from service.api.v2.sinks import Clips, ElementsSink, FramesSink
 from service.api.v2.tensors import BytesTensor, OutputTensor, encode_elements, infer_response
 from service.errors import BadParameterError, ServiceError
 
@@ -72,8 +74,53 @@ def test_frames_are_read_in_any_pieces_and_from_json(frames: np.ndarray, cuts: l
         sink.write(piece)
     sink.finish()
     np.testing.assert_array_equal(sink.frames, frames)
-    np.testing.assert_array_equal(frames_from_json(frames.tolist(), frames.shape), frames)
-    np.testing.assert_array_equal(frames_from_json(frames.ravel().tolist(), frames.shape), frames)
+    for values in (frames.tolist(), frames.ravel().tolist()):
+        for text in (json.dumps(values).encode(), json.dumps(values, indent=1, separators=(" ,", ":")).encode()):
+            np.testing.assert_array_equal(values_from_json(text, frames.shape, "frames"), frames)
+
+
+# What may stand where, with what only seems to be the end of a text or of a list.
+KEYS = st.sampled_from(["data", "Data", 'da"data', "data\\", "[1]", "name"])
+LEAVES = st.one_of(st.integers(-5, 300), st.floats(0, 3), st.booleans(), st.none(), KEYS, st.text(max_size=5))
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=3)),
+    max_leaves=12,
+)
+
+
+@given(VALUES, st.sampled_from([None, 2]))
+def test_what_is_left_of_json_is_json_and_the_rest_a_list(value: Any, indent: int | None) -> None:
+    text = json.dumps(value, indent=indent)
+    rest, numbers = take_out_numbers(text.encode())
+    if numbers is None:
+        assert rest == text.encode()
+        return
+    # With the list in place of the first `true` called data that was none, everything is as it was.
+    assert isinstance(json.loads(numbers), list)
+    json.loads(rest)
+    at = next(at for at in range(len(rest)) if rest[:at] + numbers + rest[at + 4 :] == text.encode())
+    assert rest[at : at + 4] == b"true"
+    assert rest[:at].rstrip(b" \n:").endswith(b'data"')
+
+
+@given(st.text(alphabet="[]0123456789, .-\n", max_size=12), st.sampled_from([(1,), (2,), (1, 1), (2, 1), (1, 2), (0,)]))
+def test_values_are_those_of_a_json_parser_or_refused(text: str, shape: tuple[int, ...]) -> None:
+    try:
+        parsed = np.array(json.loads(text))
+        fits = parsed.shape in (shape, (int(np.prod(shape)),)) and (parsed.dtype.kind == "i" or not parsed.size)
+        expected = (
+            parsed.reshape(shape) if fits and ((parsed >= 0) & (parsed <= 255)).all() and "-" not in text else None
+        )
+    except ValueError:
+        expected = None
+    try:
+        values = values_from_json(text.encode(), shape, "frames")
+    except BadParameterError:
+        assert expected is None
+    else:
+        assert expected is not None
+        np.testing.assert_array_equal(values, expected)
 
 
 @given(SHAPES, st.integers(1, 5))

@@ -17,6 +17,7 @@ from service.api.memory_files import HeldBytes
 from service.api.state import ServerState
 from service.api.v2.call import Call, call_of, raw_call
 from service.api.v2.contract import CLIP, Contract
+from service.api.v2.numbers import values_from_json
 from service.api.v2.schema import parse_request
 from service.api.v2.sinks import (
     Clips,
@@ -26,7 +27,6 @@ from service.api.v2.sinks import (
     Sink,
     WholeBody,
     files_from_json,
-    frames_from_json,
     write_files,
 )
 from service.api.v2.tensors import HEADER_LENGTH
@@ -122,7 +122,7 @@ def _understand(content: bytearray, contract: Contract[Any]) -> _Understood:
         return _Understood(call)
     if call.input == CLIP:
         return _Understood(call, files=files_from_json(data, call.shape[0]))
-    return _Understood(call, frames=frames_from_json(data, call.shape))
+    return _Understood(call, frames=values_from_json(data, call.shape, f"input `{call.input}`"))
 
 
 class Body:
@@ -133,7 +133,7 @@ class Body:
         clips: Gets the encoded files.
         json_length: Bytes of JSON before the binary data; 0: the body is one encoded file; None: it is all JSON.
         max_json_bytes: Cap on the JSON where its length is not known before.
-        json_turn: Held while JSON is parsed: the parser keeps the interpreter to itself, and several of them in
+        json_turn: Held while JSON is read: some steps of that keep the interpreter to themselves, and those of several
             threads would make the event loop wait for all.
     """
 

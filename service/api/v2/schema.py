@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 from pydantic_core import from_json
 
+from service.api.v2.numbers import take_out_numbers
 from service.errors import BadParameterError
 from service.priority import Priority
 
@@ -35,7 +33,7 @@ _Axis = Annotated[StrictInt, Field(ge=0, le=MAX_INT64)]
 
 
 class RequestInput(BaseModel):
-    """One input tensor; `data` is there unless the tensor follows as binary data."""
+    """One input tensor; `data` is there unless the tensor follows as binary data, and bytes are the text of a list."""
 
     name: StrictStr
     shape: Annotated[list[_Axis], Field(max_length=_MAX_AXES, fail_fast=True)]
@@ -110,12 +108,17 @@ def parse_request(content: bytes | bytearray) -> InferRequest:
     """Return the inference request in `content`.
 
     Raises:
-        BadParameterError: It is no JSON, holds a number that is none, has very many objects, or lacks a field.
+        BadParameterError: It is no JSON, holds a number that is none, has very many objects or texts, or lacks a field.
     """
     # Millions of objects take a second to parse, and a moment to count.
     if (objects := content.count(b"{")) > _MAX_OBJECTS:
         raise BadParameterError(f"the request has {objects} objects ({{); the limit is {_MAX_OBJECTS}: leave some out")
-    return checked(InferRequest, parse_json(content), "the request")
+    rest, numbers = take_out_numbers(content)
+    request = checked(InferRequest, parse_json(rest), "the request")
+    if numbers is not None:
+        for tensor in request.inputs:
+            tensor.data = numbers if tensor.data is True else tensor.data
+    return request
 
 
 def parse_json(content: bytes | bytearray) -> Any:
@@ -125,20 +128,9 @@ def parse_json(content: bytes | bytearray) -> Any:
         BadParameterError: It is no JSON; NaN and Infinity are none.
     """
     try:
-        with _collection_paused():
-            return from_json(content, allow_inf_nan=False)
+        return from_json(content, allow_inf_nan=False)
     except ValueError as error:
         raise BadParameterError(f"the body is not the JSON that it should be: {error}") from error
-
-
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """Keep the collector from walking again and again through the many lists of a tensor while they are made."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def checked(kind: type[ModelT], values: Any, where: str) -> ModelT:

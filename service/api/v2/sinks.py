@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from itertools import chain
-from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -190,7 +188,7 @@ def files_from_json(data: Any, count: int) -> list[bytes]:
         BadParameterError: The data is not a list of `count` texts in base64.
     """
     if not isinstance(data, list) or len(data) != count:
-        raise BadParameterError(f"input `{CLIP}`: data must be a list of the {count} elements of its shape")
+        raise BadParameterError(f"input `{CLIP}`: data must be a list of the {count} elements of its shape, as base64")
     return [_from_base64(text, number) for number, text in enumerate(data)]
 
 
@@ -209,33 +207,3 @@ def _look(clips: Clips) -> None:
         check_media(clips.descriptors[number])
     except ServiceError as error:
         raise type(error)(f"element {number} of `{CLIP}`: {error.detail}") from error
-
-
-def frames_from_json(data: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return the frames whose values are in the JSON, nested as their shape says or flat.
-
-    Raises:
-        BadParameterError: They are not whole numbers from 0 to 255, or not as many as the shape says.
-    """
-    values = _flat(data, shape)
-    if len(values) != prod(shape):
-        raise BadParameterError(f"input `{FRAMES}` of shape {list(shape)} has {len(values)} values")
-    if set(map(type, values)) != {int}:
-        raise BadParameterError(f"input `{FRAMES}`: data must be whole numbers, flat or nested as the shape says")
-    try:
-        return np.frombuffer(bytes(values), np.uint8).reshape(shape)
-    except (ValueError, OverflowError) as error:
-        raise BadParameterError(f"input `{FRAMES}`: values of UINT8 go from 0 to 255") from error
-
-
-def _flat(data: Any, shape: tuple[int, ...]) -> list[Any]:
-    if not isinstance(data, list):
-        raise BadParameterError(f"input `{FRAMES}`: data must be a list")
-    if not data or not isinstance(data[0], list):
-        return data
-    values = data
-    for axis, length in enumerate(shape[1:], 1):
-        if not all(isinstance(part, list) and len(part) == length for part in values):
-            raise BadParameterError(f"input `{FRAMES}`: data is not nested as the shape says in axis {axis}")
-        values = list(chain.from_iterable(values))
-    return values
