@@ -1,4 +1,4 @@
-"""Turns on cores that several models share: each gets the same time, however much one of them has to do."""
+"""Turns on a device that several models share: each gets the same time, however much one of them has to do."""
 
 from __future__ import annotations
 

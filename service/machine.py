@@ -66,7 +66,7 @@ class ThreadPlan:
 
     @property
     def runs_at_once(self) -> int:
-        """Batches that run at the same time, over all models: as many as the cores hold the threads of."""
+        """Batches that run at the same time on a device, over all models: as many as the cores hold the threads of."""
         return max(1, self.cores // self.runtime_threads)
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from service.manifest import Manifest, read_artefact
 from service.metrics import Metrics
 from service.repository.served import ServedModel, check_parity, example_batch, view_shapes
 from service.runtimes.buckets import powers_of_two
-from service.runtimes.kinds import GPU_KINDS
+from service.runtimes.kinds import CPU, GPU, GPU_KINDS
 from service.runtimes.options import GpuOptions
 from service.runtimes.selection import RuntimeChooser
 from service.settings import Settings
@@ -35,7 +35,8 @@ class Loader:
     def __init__(self, settings: Settings, metrics: Metrics, threads: ThreadPlan) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._gate = FairGate(threads.runs_at_once)
+        # A run on one device takes nothing that those on the other wait for.
+        self._gates = {device: FairGate(threads.runs_at_once) for device in (CPU, GPU)}
         self._runtime_threads = threads.runtime_threads
 
     async def load(self, folder: Path) -> ServedModel[Any]:
@@ -71,7 +72,7 @@ class Loader:
             [chooser.load(artefact, examples, check, options) for _ in range(settings.instances)],
             batch,
             settings.request_timeout,
-            self._gate,
+            self._gates[GPU if settings.runtime in GPU_KINDS else CPU],
             self._metrics.of_model(name),
         )
         model.warm_up()

@@ -34,7 +34,7 @@ class ServedModel(Generic[ManifestT]):
         runtimes: The instances that run it, all of one kind.
         settings: How views are batched.
         request_timeout: Seconds that a request gets.
-        gate: Shared by the models that run on the same cores.
+        gate: Shared by the models that run on the same device.
         metrics: Where batches are counted.
     """
 
