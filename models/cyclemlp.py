@@ -1,7 +1,8 @@
 """CycleMLP: an image network of linear layers that read each channel at a position of its own.
 
 Paper: CycleMLP: A MLP-like Architecture for Dense Prediction (arXiv 2107.10224).
-Official code: ShoufaChen/CycleMLP@4e062a03e875d8dc4fbdd5dec96a918494705d38; attribute names follow its checkpoints.
+Official code: ShoufaChen/CycleMLP@4e062a03e875d8dc4fbdd5dec96a918494705d38 (REPO below); attribute names follow its
+checkpoints.
 MLP-3D (models/mlp3d.py) grows from it and shares the layers below.
 
 Layouts: input (B, 3, H, W); between blocks planes with channels last, (B, H, W, C); inside them tokens, (B, N, C), but

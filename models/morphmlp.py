@@ -1,8 +1,8 @@
 """MorphMLP: fully-connected layers over token chunks that grow from stage to stage; images, video, dense maps.
 
 Paper: MorphMLP: A Self-Attention Free, MLP-Like Backbone for Image and Video (arXiv 2111.12527).
-Official code, video only: MTLab/MorphMLP@62ebe80d7f76b7271c55b7c22477852824327e90; attribute names follow its
-checkpoints. Image code was never published: the image network here is the video network without time and without its
+Official code, video only: MTLab/MorphMLP@62ebe80d7f76b7271c55b7c22477852824327e90 (REPO below); attribute names follow
+its checkpoints. Image code was never published: the image network here is the video network without time and its
 temporal branch, which agrees with the paper's parameters and operations for T, B and L (S: 40.5 M, the paper says 38).
 
 Layouts: images (B, C, H, W), video (B, C, T, H, W) at the network's border; inside, a "plane" is channels-last,

@@ -1,8 +1,8 @@
 """MViT, version 1: a transformer that trades resolution for width by pooling its queries, keys and values.
 
 Paper: Multiscale Vision Transformers (arXiv 2104.11227).
-Official code: facebookresearch/SlowFast@287ec0076846560f44a9327e931a5a2360240533; attribute names follow its
-checkpoints. The same weights under PyTorchVideo's names (facebookresearch/pytorchvideo) load as well.
+Official code: facebookresearch/SlowFast@287ec0076846560f44a9327e931a5a2360240533 (REPO below); attribute names follow
+its checkpoints. The same weights under PyTorchVideo's names (facebookresearch/pytorchvideo) load as well.
 
 Layouts: video in (B, 3, T, H, W), images in (B, 3, H, W); tokens (B, 1 + N, C), the class token first, then the
 N = T*H*W patches in raster order; "map" below means patch tokens laid out as (B, C, T, H, W), T = 1 for images, or, a
@@ -410,8 +410,8 @@ class MViT(Network):
         """Translate PyTorchVideo's names and fit the position embeddings of a video network to its clip.
 
         Where the network was built with other `num_frames` or `input_size` than its name stands for, the separate
-        embeddings are interpolated as the authors' loader does it (reference notes, section 4); the images' joint
-        embedding has no such rule and is left as it is, to be refused.
+        embeddings are interpolated as the authors' loader does it (REPO slowfast/utils/checkpoint.py); the images'
+        joint embedding has no such rule and is left as it is, to be refused.
         """
         # PyTorchVideo registers the pools a second time under "_attention_pool_".
         state = {_official_name(key): value for key, value in state_dict.items() if "._attention_pool_" not in key}
@@ -592,7 +592,7 @@ def _register_kinetics() -> None:
         ),
         (
             # Made before keys and values were pooled at stride 1. The code of that time had eps 1e-5 in the pools'
-            # norms; the reference is today's code with 1e-6, which changes logits by 4e-5 (reference notes, section 9).
+            # norms; the golden file is of today's code with 1e-6, which changes logits by 4e-5.
             "mvit_b_16x4_release_k400",
             replace(BASE, pool_at_stride_1=False),
             4,

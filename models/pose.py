@@ -2,8 +2,8 @@
 
 Papers: UniFormer (arXiv 2201.09450), section 6.5; Simple Baselines for Human Pose Estimation and Tracking
 (arXiv 1804.06208), the head.
-Official code: Sense-X/UniFormer@52a0415e4e0dda880fab8ffbc710e4d8e171149d, pose_estimation, a copy of mmpose; attribute
-names follow its checkpoints.
+Official code: Sense-X/UniFormer@52a0415e4e0dda880fab8ffbc710e4d8e171149d (REPO below), pose_estimation, a copy of
+mmpose; attribute names follow its checkpoints.
 
 Layouts: images and maps (B, C, H, W).
 """

@@ -3,8 +3,8 @@
 Papers of the heads: Panoptic Feature Pyramid Networks (arXiv 1901.02446), whose semantic branch alone is Semantic FPN;
 Unified Perceptual Parsing for Scene Understanding (arXiv 1807.10221), UperNet. Those of the backbones stand in their
 files.
-Official code: Sense-X/UniFormer@52a0415e4e0dda880fab8ffbc710e4d8e171149d, semantic_segmentation, a copy of
-mmsegmentation; attribute names follow its checkpoints. MorphMLP's segmentation code was never published: its paper
+Official code: Sense-X/UniFormer@52a0415e4e0dda880fab8ffbc710e4d8e171149d (REPO below), semantic_segmentation, a copy
+of mmsegmentation; attribute names follow its checkpoints. MorphMLP's segmentation code was never published: its paper
 (section 4.4) names Semantic FPN and ADE20K, and the two are joined here as UniFormer's code joins them.
 
 Layouts: images and maps (B, C, H, W). "Stages" below are the four maps of a backbone, at 1/4, 1/8, 1/16 and 1/32 of the

@@ -1,8 +1,9 @@
 """sMLPNet: depthwise convolutions and fully-connected layers along single rows and columns; images of one size.
 
 Paper: Sparse MLP for Image Recognition: Is Self-Attention Really Necessary? (AAAI 2022, arXiv 2109.05422).
-Official code: microsoft/SPACH@dcede1e86c9e183d4a734c67f8528d291d1c29d1; attribute names follow its checkpoints, and
-where paper and code differ (order of the concatenation, activations, names of the axes) the code is followed.
+Official code: microsoft/SPACH@dcede1e86c9e183d4a734c67f8528d291d1c29d1 (REPO below); attribute names follow its
+checkpoints, and where paper and code differ (order of the concatenation, activations, names of the axes) the code is
+followed.
 
 Layouts: maps (B, C, H, W) where convolutions want them, else channels last, planes (B, H, W, C) or tokens (B, N, C).
 The row and column layers hold one weight a coordinate, so a network takes exactly the size that it was built for;

@@ -1,7 +1,8 @@
 """UniFormer: convolution in the shallow stages, self-attention in the deep ones; images and video.
 
 Paper: UniFormer: Unifying Convolution and Self-attention for Visual Recognition (arXiv 2201.09450).
-Official code: Sense-X/UniFormer@52a0415e4e0dda880fab8ffbc710e4d8e171149d; attribute names follow its checkpoints.
+Official code: Sense-X/UniFormer@52a0415e4e0dda880fab8ffbc710e4d8e171149d (REPO below); attribute names follow its
+checkpoints.
 
 Layouts: images (B, C, H, W), video (B, C, T, H, W), tokens (B, N, C) with N = T*H*W in raster order. "Map" below means
 either of the first two; both share one set of blocks that differ only in the rank of their convolutions.
@@ -456,8 +457,9 @@ def _register_images() -> None:
         register_variant(name, UniFormer, config, weights)
 
     # Token Labeling checkpoints use 32 channels a head in S, S-plus and B, whatever their plain siblings use.
-    # Their crop fraction is timm's default 0.9. The mean and std of their evaluation depend on the timm release and
-    # the authors pin none; ImageNet statistics are taken here (reference notes, section 9).
+    # Their crop fraction is timm's default 0.9. The mean and std of their evaluation (REPO image_classification,
+    # token_labeling/validate.py) depend on the timm release and the authors pin none; ImageNet statistics are taken
+    # here.
     token_labeling = {
         "s": (replace(SMALL, head_dim=32), 22, (3.6, 83.4), (11.9, 84.6)),
         "s_plus": (SMALL_PLUS, 24, (4.2, 83.9), (13.7, 84.9)),

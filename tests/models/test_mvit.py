@@ -16,7 +16,7 @@ from models.mvit import ConvPool, MaxPool, Pooling, pool_tokens
 from tests.golden.fill import golden_input
 from tests.models.golden_check import TOLERANCE, golden_state_dict, read_golden, relative_error
 
-# Parameters and 10^9 multiply-adds, measured with the authors' code (reference notes, section 5).
+# Parameters and 10^9 multiply-adds, measured with the authors' code at the commit that models/mvit.py names.
 SIZES = {
     "mvit_b_16x4_k400": (36_610_672, 70.60),
     "mvit_b_16x4_release_k400": (36_599_536, 70.52),
@@ -33,7 +33,7 @@ SIZES = {
     "mvit_b24_max_in1k": (53_462_536, 10.90),
     "mvit_b24_wide_320_in1k": (72_961_832, 32.72),
 }
-# Not in the notes: the max-pooled network plus what convolution adds, counted by hand. Each pool is a 1x3x3 kernel and
+# Not measured so: the max-pooled network plus what convolution adds, counted by hand. Each pool is a 1x3x3 kernel and
 # a LayerNorm on 96 channels; every block pools keys and values, the three that open a stage also queries.
 SIZES["mvit_b24_in1k"] = (53_462_536 + (2 * 24 + 3) * 96 * (9 + 2), 10.90 + 0.037)
 
@@ -48,7 +48,10 @@ def save(state: dict[str, Tensor], folder: Path) -> Path:
 
 
 def pytorchvideo_state(network: Network) -> dict[str, Tensor]:
-    """Return the network's weights under the names and in the pieces of PyTorchVideo (reference notes, section 3)."""
+    """Return the network's weights under the names and in the pieces of PyTorchVideo.
+
+    Read from facebookresearch/pytorchvideo@f3142bb05cdb56af0704ab6f0adfb0c7bbafe4a0.
+    """
     theirs: dict[str, Tensor] = {}
     for key, value in network.state_dict().items():
         if ".qkv." in key:
@@ -106,7 +109,7 @@ def test_pooled_tokens_equal_three_dimensional_pools_with_heads_in_the_batch(ker
     torch.manual_seed(0)
     batch, heads, head_dim, grid = 2, 3, 4, (5, 14, 11)
     maps = torch.randn(batch, heads * head_dim, *grid)
-    folded = maps.reshape(batch * heads, head_dim, *grid)  # as the reference notes, section 2, describe it
+    folded = maps.reshape(batch * heads, head_dim, *grid)  # as slowfast/models/attention.py, attention_pool, does it
     geometry = {"stride": (1, stride, stride), "padding": [size // 2 for size in kernel]}
 
     tokens = torch.cat([torch.randn(batch, 1, heads * head_dim), maps.flatten(2).transpose(1, 2)], dim=1)

@@ -44,7 +44,7 @@ def test_size_at_the_resolution_of_the_paper(
         assert count_gmacs(network, (1, 3, 512, width)) == pytest.approx(gmacs, rel=tolerance)
 
 
-# The usual head on that paper's backbones; the paper itself counts fewer parameters (notes of MorphMLP, section 6).
+# The usual head on that paper's backbones; the paper itself counts fewer parameters (its table 6).
 @pytest.mark.parametrize(("size", "millions"), [("t", 27.1), ("s", 44.2), ("b", 61.6)])
 def test_morphmlp_has_the_parameters_of_backbone_and_head(size: str, millions: float) -> None:
     with torch.device("meta"):

@@ -74,7 +74,8 @@ def test_pictures_of_a_batch_and_calls_in_other_threads_do_not_mix(smallest: Net
     torch.testing.assert_close(batched, singles, rtol=1e-5, atol=1e-5)
 
 
-# Parameters: reference notes, section 4; multiply-adds: the README's table, whose figures are rounded.
+# Parameters: measured with the authors' code at the commit that models/uniformer_light.py names; multiply-adds: the
+# table of its README, whose figures are rounded.
 @pytest.mark.parametrize(
     ("name", "parameters", "gmacs"),
     [

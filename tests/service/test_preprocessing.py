@@ -34,7 +34,7 @@ def rule(short_side: int, crop: int, interpolation: str = "bilinear") -> Preproc
     )
 
 
-# The table of the reference notes (PySlowFast transform.py): source, short side, crop index -> resized, top, left.
+# What PySlowFast's slowfast/datasets/transform.py gives: source, short side, crop index -> resized, top, left.
 @pytest.mark.parametrize(
     ("source", "short_side", "index", "resized", "corner"),
     [
