@@ -15,7 +15,7 @@ from fastapi.security import HTTPBearer
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
 
-from service.api import classify, health, models, page, segment
+from service.api import classify, health, models, page, reference, segment
 from service.api.access import REQUEST_ID, Access
 from service.api.authentication import Authentication
 from service.api.cors import Cors
@@ -90,13 +90,14 @@ def create_app(
         # client send its upload and key there.
         redirect_slashes=False,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
+        # Its page would load scripts of a third party into the origin in which keys are typed.
+        docs_url=None,
         telemetry=_telemetry(tracing),
-        # For the button of /docs alone; what refuses is the middleware.
+        # For /openapi.json alone; what refuses is the middleware.
         dependencies=[Security(HTTPBearer(auto_error=False))] if settings.api_keys else None,
     )
     app.state.metrics = metrics
-    for router in (classify.router, segment.router, models.router, health.router, page.router):
+    for router in (classify.router, segment.router, models.router, health.router, page.router, reference.router):
         app.include_router(router)
     include_inference_protocol(app)
     _add_middleware(app, settings, metrics, tracing)

@@ -12,7 +12,7 @@ router = APIRouter(include_in_schema=False)
 _FOLDER = Path(__file__).parents[1] / "web"
 # The types are stated here, because a host's own table may lack one and `nosniff` would then block the file.
 _TYPES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src blob: 'self'; media-src blob: 'self'; "
@@ -27,7 +27,7 @@ _HEADERS = {
 @router.get("/")
 async def page() -> FileResponse:
     """Return the page."""
-    return FileResponse(_FOLDER / "index.html", headers=_HEADERS, media_type="text/html")
+    return FileResponse(_FOLDER / "index.html", headers=HEADERS, media_type="text/html")
 
 
 @router.get("/web/{name}")
@@ -35,4 +35,4 @@ async def page_file(name: str) -> FileResponse:
     """Return one of the page's files; a name that is not in the table never reaches the file system."""
     if name not in _TYPES:
         raise HTTPException(404, f"the page has no file {name!r:.80}")
-    return FileResponse(_FOLDER / name, headers=_HEADERS, media_type=_TYPES[name])
+    return FileResponse(_FOLDER / name, headers=HEADERS, media_type=_TYPES[name])
