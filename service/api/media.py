@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.accepted import accepted
+from service.api.admission import admitted
 from service.api.problems import Problem
 from service.api.state import server_state
 from service.api.upload import receive_upload
@@ -130,5 +130,5 @@ async def accepted_upload(
     state.check_open()
     model = state.repository.get(name, version, kind)
     receiving = receive_upload(request, settings.max_body_bytes, settings.upload_idle_timeout, state.upload_memory)
-    async with accepted(request, model, receiving) as (job, upload):
+    async with admitted(request, model, receiving) as (job, upload):
         yield job, upload

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
-from service.api.accepted import accepted
+from service.api.admission import admitted
 from service.api.deadline import deadline
 from service.api.state import ServerState, server_state
 from service.api.v2.asked import asked_model, contract_of
@@ -40,10 +40,11 @@ async def infer(request: Request) -> Response:
     """Run a model on encoded files (input `clip`) or on decoded frames (input `frames`)."""
     _check_query(request)
     state = server_state(request)
+    state.check_open()
     model = asked_model(request)
     contract = contract_of(model, state)
     async with (
-        accepted(request, model, receive_call(request, contract, state)) as (job, received),
+        admitted(request, model, receive_call(request, contract, state)) as (job, received),
         deadline(received.call.parameters.timeout / 1e6 or None),
     ):
         return await _answer(state, contract, job, received)
