@@ -69,17 +69,26 @@ class Repository:
         """Load what is to be served of every model in the folder.
 
         Raises:
-            ManifestError: The folder is empty, no version of a model can be loaded, or the settings name a model or
-                version that is not there.
+            ManifestError: The folder is empty, no version of some models can be loaded, all of which are named, or the
+                settings name a model or version that is not there.
         """
         async with self._changing:
             found = await asyncio.to_thread(find_artefacts, self._settings.repository)
             check_names(self._settings, found)
+            # Versions by the reason why they cannot be loaded: that may be one and the same for all models.
+            unserved: dict[str, list[str]] = {}
             for name, versions in found.items():
                 model = self._model_of(name)
                 failures = await model.update(versions)
+                # The others are tried all the same: who mends one is to know of them.
                 if not model.complete:
-                    raise ManifestError(f"{name} cannot be served: {_listed(name, failures)}")
+                    assert failures
+                    for number, reason in failures.items():
+                        unserved.setdefault(reason, []).append(f"{name}/{number}")
+            if unserved:
+                raise ManifestError(
+                    "; ".join(f"{', '.join(names)} cannot be served: {reason}" for reason, names in unserved.items())
+                )
             self._log_defaults()
 
     def _log_defaults(self) -> None:
