@@ -22,7 +22,7 @@ from export.graph import export_onnx, input_shape, served_network
 from models import create_model
 from models.cyclemlp import CycleFC, cycle_shifts
 from models.layers import to_tokens
-from service.runtimes.kinds import KINDS
+from service.runtimes.kinds import CPU_KINDS
 
 NAME = "cyclemlp_b1_in1k"
 ROUNDS = 20
@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder))
         runs = {
-            (runtime, form): partial(KINDS[runtime].open(file, "fp32", 1).run, frames, "logits")
+            (runtime, form): partial(CPU_KINDS[runtime].open(file, "fp32", 1).run, frames, "logits")
             for runtime in ("onnxruntime", "openvino")
             for form, file in files.items()
         }

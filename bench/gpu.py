@@ -37,7 +37,7 @@ from service.errors import RuntimeLoadError
 from service.manifest import PrecisionName
 from service.runtimes.base import Runtime
 from service.runtimes.gpu import find_gpu
-from service.runtimes.kinds import ALL_KINDS, KINDS
+from service.runtimes.kinds import CPU_KINDS, KINDS
 from service.runtimes.options import GpuOptions
 
 NETWORKS = ("uniformer_tiny_shapes", "uniformer_s_16x4_k400", "mvit_b_16x4_k400", "morphmlp_s_16x4_k400")
@@ -104,7 +104,7 @@ def gpu_runtime(
     frames = onnx.load(file, load_external_data=False).graph.input[0]
     view = tuple(axis.dim_value for axis in frames.type.tensor_type.shape.dim[1:])
     options = GpuOptions(batch_sizes, (view, view, view), 0, cache)
-    return ALL_KINDS[runtime].open(file, precision, 1, options)
+    return KINDS[runtime].open(file, precision, 1, options)
 
 
 def contestants(
@@ -146,7 +146,7 @@ def measure(name: str, batch: int, folder: Path) -> list[str]:
     torch.compiler.reset()
     files = files_of(name, PRECISIONS, folder)
     views = verification_inputs(input_shape(name), batch)
-    wanted = KINDS["onnxruntime"].open(files["fp32"], "fp32", 0).run(views, "logits")
+    wanted = CPU_KINDS["onnxruntime"].open(files["fp32"], "fp32", 0).run(views, "logits")
     spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
     runs, failures = contestants(name, files, batch, folder)
     best = dict.fromkeys(runs, float("inf"))
@@ -186,7 +186,7 @@ def run_tensorrt_rtx() -> str:
     views = verification_inputs(input_shape(name), 4)
     with tempfile.TemporaryDirectory() as folder:
         file = files_of(name, ["fp32"], Path(folder))["fp32"]
-        wanted = KINDS["onnxruntime"].open(file, "fp32", 0).run(views, "logits")
+        wanted = CPU_KINDS["onnxruntime"].open(file, "fp32", 0).run(views, "logits")
         actual = gpu_runtime("tensorrt_rtx", file, "fp32", (1, 4), Path(folder)).run(views, "logits")
     return f"runs; largest difference of a logit from the CPU's {np.abs(actual - wanted).max():.1e}"
 
@@ -228,7 +228,7 @@ def main() -> int:
         print(f"bench.gpu: {error}", file=sys.stderr)
         return 1
     print(f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver}; torch {torch.__version__}, ")
-    print(f"onnxruntime {KINDS['onnxruntime'].version}, PyAV {version('av')}\n")
+    print(f"onnxruntime {CPU_KINDS['onnxruntime'].version}, PyAV {version('av')}\n")
     print("| network | batch | on the GPU | precision | ms a view | torch fp32 / this | relative error |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     failures: list[str] = []

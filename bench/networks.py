@@ -30,7 +30,7 @@ from export.graph import ServedNetwork, served_network
 from models.figures import count_gmacs
 from service.machine import available_cores
 from service.manifest import PrecisionName
-from service.runtimes.kinds import KINDS
+from service.runtimes.kinds import CPU_KINDS
 from service.runtimes.openvino_cpu import has_bfloat16
 
 SUBJECTS = (
@@ -85,7 +85,7 @@ def contestants(subject: Subject, threads: int) -> dict[Key, Contestant]:
     eager = partial(_run_torch, served, frames)
     ready: dict[Key, Contestant] = {("torch eager", "fp32"): Contestant(eager, "f32")}
     for runtime, precision in runtimes():
-        loaded = KINDS[runtime].open(files[precision], precision, threads)
+        loaded = CPU_KINDS[runtime].open(files[precision], precision, threads)
         ready[runtime, precision] = Contestant(partial(loaded.run, frames, "logits"), layers(loaded, files[precision]))
     return ready
 

@@ -19,7 +19,7 @@ from service.media.decoding import decode_views
 from service.media.types import DecodeRequest
 from service.outputs.classification import combine_views, top_k
 from service.pipeline import decode_limits
-from service.runtimes.kinds import KINDS
+from service.runtimes.kinds import CPU_KINDS
 from service.settings import Settings
 
 
@@ -41,7 +41,7 @@ class RawPipeline:
         assert isinstance(manifest, ClassifierManifest)
         self._manifest: ClassifierManifest = manifest
         precision = settings.precision
-        self._runtime = KINDS[settings.runtime].open(self._artefact.model_file(precision), precision, threads)
+        self._runtime = CPU_KINDS[settings.runtime].open(self._artefact.model_file(precision), precision, threads)
         self._request = DecodeRequest(
             preprocessing=manifest.preprocessing,
             sampling=manifest.sampling,

@@ -19,7 +19,7 @@ from service.machine import plan_threads
 from service.manifest import PrecisionName, SegmenterManifest, read_artefact
 from service.repository.served import example_batch
 from service.runtimes.base import OutputName, Runtime
-from service.runtimes.kinds import KINDS
+from service.runtimes.kinds import CPU_KINDS
 
 Contestant = tuple[str, PrecisionName]
 BASELINE: Contestant = ("onnxruntime", "fp32")
@@ -50,7 +50,7 @@ def load(folder: Path) -> dict[Contestant, Runtime]:
     """Return every contestant that the artefact and the machine allow, and tell what does not load."""
     artefact, threads = read_artefact(folder), plan_threads(0, 0).runtime_threads
     loaded: dict[Contestant, Runtime] = {}
-    for kind, precision in product(KINDS.values(), artefact.manifest.precisions):
+    for kind, precision in product(CPU_KINDS.values(), artefact.manifest.precisions):
         if kind.version is None or precision not in kind.precisions:
             continue
         try:

@@ -29,7 +29,7 @@ from demo.local_server import LocalServer, local_server
 from service.configuration import read_configuration
 from service.load import Load
 from service.machine import plan_threads
-from service.runtimes.kinds import KINDS
+from service.runtimes.kinds import CPU_KINDS
 from service.settings import Settings
 
 REPOSITORY = Path("model_repository")
@@ -164,9 +164,11 @@ def memory(clip: bytes) -> None:
 def _settings() -> Settings:
     """Return the server's settings of the model, for the pipeline alone to do the same work."""
     settings = read_configuration({}).settings.of_model(ARTEFACT.parent.name)
-    if settings.runtime not in KINDS:
+    if settings.runtime not in CPU_KINDS:
         # Each process might find another one to be the fastest, and a GPU is not for as many as there are cores.
-        raise SystemExit(f"the pipeline alone does not run on {settings.runtime}: set runtime to {' or '.join(KINDS)}")
+        raise SystemExit(
+            f"the pipeline alone does not run on {settings.runtime}: set runtime to {' or '.join(CPU_KINDS)}"
+        )
     return settings
 
 

@@ -27,7 +27,7 @@ from service.repository.artefacts import Found, find_artefacts
 from service.repository.choice import check_names, shown_choice
 from service.repository.loading import gpu_options, warnings_about
 from service.runtimes.gpu import driver_version, find_gpu
-from service.runtimes.kinds import ALL_KINDS, GPU, KINDS, RuntimeKind, clash_of_packages
+from service.runtimes.kinds import CPU_KINDS, GPU, KINDS, RuntimeKind, clash_of_packages
 from service.runtimes.selection import AUTO
 from service.settings import Settings
 
@@ -156,7 +156,7 @@ def _abilities(kind: RuntimeKind) -> str:
 def _examine_runtimes(report: Report, settings: Settings) -> None:
     report.heading("Runtimes")
     asked = {settings.runtime, *(settings.of_model(name).runtime for name in settings.models)}
-    for kind in ALL_KINDS.values():
+    for kind in KINDS.values():
         problem = _problem(kind)
         if problem is None:
             report.say(kind.name, f"{kind.version}, {_abilities(kind)}")
@@ -164,8 +164,8 @@ def _examine_runtimes(report: Report, settings: Settings) -> None:
             report.complain(kind.name, problem)
         else:
             report.say(kind.name, problem)
-    if not any(kind.version for kind in ALL_KINDS.values()):
-        report.complain("none installed", f"choose one: {KINDS['onnxruntime'].cure}, or on a GPU 'clipserve[gpu]'")
+    if not any(kind.version for kind in KINDS.values()):
+        report.complain("none installed", f"choose one: {CPU_KINDS['onnxruntime'].cure}, or on a GPU 'clipserve[gpu]'")
     if clash := clash_of_packages():
         report.complain("two packages", clash)
     report.say("tried on a GPU", "nothing: no part of this version has been run or measured on one (docs/gpu.md)")
@@ -281,8 +281,8 @@ def _examine_version(report: Report, settings: Settings, name: str, found: Found
 
 def _kinds_in_force(settings: Settings) -> list[RuntimeKind]:
     if settings.runtime != AUTO:
-        return [ALL_KINDS[settings.runtime]]
-    return [kind for kind in KINDS.values() if kind.version is not None and settings.precision in kind.precisions]
+        return [KINDS[settings.runtime]]
+    return [kind for kind in CPU_KINDS.values() if kind.version is not None and settings.precision in kind.precisions]
 
 
 def _examine_settings(report: Report, configuration: Configuration) -> None:

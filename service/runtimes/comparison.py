@@ -22,7 +22,7 @@ from service.machine import available_cores
 from service.manifest import PrecisionName
 from service.manifest.parity import class_logits, parity_error
 from service.runtimes.base import OutputName, Runtime
-from service.runtimes.kinds import KINDS
+from service.runtimes.kinds import CPU_KINDS
 
 Outputs = Mapping[OutputName, NDArray[Any]]
 
@@ -89,7 +89,7 @@ def main() -> None:
     """Print the comparison of a model file with the stored cases as JSON."""
     name, precision, model_file, *cases = sys.argv[1:]
     arithmetic = _arithmetic(name, cast(PrecisionName, precision))
-    runtime, found = KINDS[name].open(Path(model_file), arithmetic, available_cores()), _Differences()
+    runtime, found = CPU_KINDS[name].open(Path(model_file), arithmetic, available_cores()), _Differences()
     for file in cases:
         with np.load(file, allow_pickle=False) as arrays:
             # Each array is read from the file whenever it is asked for.

@@ -137,7 +137,7 @@ def _tensorrt(bindings: BindingsName) -> Callable[[Path, PrecisionName, int, Gpu
 _FLOATS: tuple[PrecisionName, ...] = ("fp32", "fp16", "bf16")
 
 # Of the CPU: those that the setting "auto" chooses among.
-KINDS = {
+CPU_KINDS = {
     kind.name: kind
     for kind in (
         RuntimeKind(
@@ -177,4 +177,4 @@ GPU_KINDS = {
         ),
     )
 }
-ALL_KINDS = KINDS | GPU_KINDS
+KINDS = CPU_KINDS | GPU_KINDS

@@ -18,7 +18,7 @@ from service.files import replacing
 from service.machine import available_cores, cpu_model
 from service.manifest import Artefact, PrecisionName
 from service.runtimes.base import Runtime
-from service.runtimes.kinds import ALL_KINDS, KINDS, RuntimeKind
+from service.runtimes.kinds import CPU_KINDS, KINDS, RuntimeKind
 from service.runtimes.options import GpuOptions
 
 logger = logging.getLogger(__name__)
@@ -67,12 +67,12 @@ class RuntimeChooser:
         """
         file = artefact.model_file(self._precision)
         if self._choice != AUTO:
-            return self._sound(ALL_KINDS[self._choice], file, check, options)
-        kinds = [kind for kind in KINDS.values() if kind.version is not None and self._precision in kind.precisions]
+            return self._sound(KINDS[self._choice], file, check, options)
+        kinds = [kind for kind in CPU_KINDS.values() if kind.version is not None and self._precision in kind.precisions]
         if not kinds:
             raise RuntimeLoadError(
                 f"no runtime that is installed runs {self._precision}: "
-                + " or ".join(kind.cure for kind in KINDS.values() if self._precision in kind.precisions)
+                + " or ".join(kind.cure for kind in CPU_KINDS.values() if self._precision in kind.precisions)
             )
         if len(kinds) == 1:
             return self._sound(kinds[0], file, check)
@@ -97,7 +97,7 @@ class RuntimeChooser:
         if figures is not None:
             _log_figures(name, figures, f"as measured before ({record})")
             by_speed = sorted(figures, key=figures.__getitem__)
-            return next(self._sound_ones([KINDS[name] for name in by_speed], file, check))
+            return next(self._sound_ones([CPU_KINDS[name] for name in by_speed], file, check))
         sound = dict(self._sound_ones(kinds, file, check))
         figures = measure(sound, batches)
         _log_figures(name, figures, "measured now")

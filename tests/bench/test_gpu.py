@@ -13,7 +13,7 @@ from bench.gpu import DTYPES, compiled, files_of, gpu_runtime, measure
 from export.graph import input_shape, served_network
 from models import create_model
 from service.manifest import PrecisionName
-from service.runtimes.kinds import ALL_KINDS
+from service.runtimes.kinds import KINDS
 from service.runtimes.options import GpuOptions
 
 
@@ -57,7 +57,7 @@ def test_runtimes_on_the_gpu_get_files_of_every_precision(
     files: dict[PrecisionName, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Mock()
-    monkeypatch.setitem(ALL_KINDS, "tensorrt", opened)
+    monkeypatch.setitem(KINDS, "tensorrt", opened)
     for precision, file in files.items():
         gpu_runtime("tensorrt", file, precision, (1, 2), tmp_path)
         options = GpuOptions((1, 2), ((8, 96, 96, 3),) * 3, 0, tmp_path)

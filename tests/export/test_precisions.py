@@ -30,7 +30,7 @@ from models import create_model, load_checkpoint, model_entry
 from service.errors import ManifestError
 from service.manifest import Artefact, PrecisionName, read_artefact
 from service.repository.served import check_parity
-from service.runtimes.kinds import KINDS
+from service.runtimes.kinds import CPU_KINDS
 from service.runtimes.openvino_cpu import has_bfloat16
 from service.runtimes.selection import RuntimeChooser
 
@@ -142,7 +142,7 @@ def test_file_answers_as_torch_does(
 ) -> None:
     if precision == "bf16" and not has_bfloat16():
         pytest.skip("this CPU has no bfloat16 instructions; tests/service/test_runtimes.py sees the file refused")
-    logits = KINDS[runtime].open(artefact.model_file(precision), precision, 1).run(views, "logits")
+    logits = CPU_KINDS[runtime].open(artefact.model_file(precision), precision, 1).run(views, "logits")
     assert logits.dtype == np.float32
     assert least < relative_error(logits, expected) < most
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench.gpu import NETWORKS, files_of, gpu_runtime, torch_runner
 from export.verification import LIMITS, verification_inputs
 from service.manifest import PrecisionName
-from service.runtimes.kinds import KINDS
+from service.runtimes.kinds import CPU_KINDS
 from tests.server import ROOT, serving
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
@@ -40,7 +40,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def expected(files: dict[PrecisionName, Path]) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Views, and what the CPU makes of them."""
-    runtime = KINDS["onnxruntime"].open(files["fp32"], "fp32", 0)
+    runtime = CPU_KINDS["onnxruntime"].open(files["fp32"], "fp32", 0)
     views = verification_inputs(files_view(files["fp32"]), 5)
     return views, runtime.run(views, "logits")
 

@@ -45,10 +45,10 @@ class SlowGpu:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Event, Event]]:
     """What tells that the GPU runs a black picture, and what lets it end."""
     at_work, may_end = Event(), Event()
-    cpu = kinds.KINDS["onnxruntime"]
+    cpu = kinds.CPU_KINDS["onnxruntime"]
     kind = replace(cpu, device=kinds.GPU, load=lambda file, *rest: SlowGpu(cpu.load(file, *rest), at_work, may_end))
     monkeypatch.setattr(kinds, "find_gpu", lambda: None)
-    monkeypatch.setitem(kinds.ALL_KINDS, "cuda", kind)
+    monkeypatch.setitem(kinds.KINDS, "cuda", kind)
     yield at_work, may_end
     may_end.set()
 

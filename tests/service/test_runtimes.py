@@ -25,7 +25,7 @@ from service.machine import available_cores, plan_threads
 from service.manifest import Artefact, PrecisionName, read_artefact
 from service.runtimes.base import Runtime
 from service.runtimes.gpu import GpuError
-from service.runtimes.kinds import KINDS
+from service.runtimes.kinds import CPU_KINDS
 from service.runtimes.openvino_cpu import OpenVinoCpuRuntime
 from service.runtimes.openvino_graph import split_mask
 from service.runtimes.selection import RuntimeChooser
@@ -47,9 +47,9 @@ def reference(file: Path, frames: NDArray[np.uint8], output: str) -> NDArray[Any
     return np.asarray(session.run([output], {"frames": frames})[0])
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=CPU_KINDS)
 def runtime(request: pytest.FixtureRequest) -> Runtime:
-    return KINDS[request.param].open(MODEL, "fp32", 2)
+    return CPU_KINDS[request.param].open(MODEL, "fp32", 2)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def segmentor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_settings_offer_every_runtime() -> None:
-    for name in (*KINDS, "auto"):
+    for name in (*CPU_KINDS, "auto"):
         assert Settings.model_validate({"runtime": name}).runtime == name
 
 
@@ -95,10 +95,10 @@ def test_threads_do_not_get_each_others_answers(runtime: Runtime) -> None:
         assert np.abs(answer - wanted).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", CPU_KINDS)
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (2, 96, 160, 3), (1, 256, 64, 3)])
 def test_segmentation_takes_any_size(name: str, segmentor: Path, shape: tuple[int, ...]) -> None:
-    runtime, frames = KINDS[name].open(segmentor, "fp32", 2), noise(*shape)
+    runtime, frames = CPU_KINDS[name].open(segmentor, "fp32", 2), noise(*shape)
     mask, logits = runtime.run(frames, "mask"), runtime.run(frames, "logits")
     assert (mask.dtype, mask.shape) == (np.uint8, shape[:3])
     assert np.abs(logits - reference(segmentor, frames, "logits")).max() < 1e-4
@@ -129,17 +129,17 @@ def test_wrong_shape_is_an_error_and_the_next_run_is_fine(runtime: Runtime) -> N
     assert np.abs(runtime.run(frames, "logits") - reference(MODEL, frames, "logits")).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", CPU_KINDS)
 def test_file_that_is_no_model_is_named(name: str, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(b"nothing")
     with pytest.raises(RuntimeLoadError, match=str(file)):
-        KINDS[name].open(file, "fp32", 1)
+        CPU_KINDS[name].open(file, "fp32", 1)
 
 
 def test_precision_that_a_runtime_cannot_run_is_refused() -> None:
     with pytest.raises(RuntimeLoadError, match="onnxruntime does not run bf16 on the CPU, only fp32, fp16, int8"):
-        KINDS["onnxruntime"].open(MODEL, "bf16", 1)
+        CPU_KINDS["onnxruntime"].open(MODEL, "bf16", 1)
 
 
 def has_bfloat16() -> bool:
@@ -149,11 +149,11 @@ def has_bfloat16() -> bool:
 def test_bfloat16_is_computed_or_refused() -> None:
     if not has_bfloat16():
         with pytest.raises(RuntimeLoadError, match="no bfloat16 instructions"):
-            KINDS["openvino"].open(MODEL, "bf16", 2)
+            CPU_KINDS["openvino"].open(MODEL, "bf16", 2)
         return
     frames = noise(2, 8, 96, 96, 3)
     expected = reference(MODEL, frames, "logits")
-    runtime = KINDS["openvino"].open(MODEL, "bf16", 2)
+    runtime = CPU_KINDS["openvino"].open(MODEL, "bf16", 2)
     error = np.linalg.norm(runtime.run(frames, "logits") - expected) / np.linalg.norm(expected)
     # bfloat16 has 8 bits of mantissa; float32 would differ by less than 1e-5.
     assert 1e-4 < error < 0.05
@@ -233,7 +233,7 @@ def test_broken_record_is_measured_again(tmp_path: Path, content: str) -> None:
     (record,) = (tmp_path / "runtimes").iterdir()
     record.write_text(content)
     chooser(tmp_path).load(model, batches, accept)
-    assert set(json.loads(record.read_text())["seconds_per_view"]) == set(KINDS)
+    assert set(json.loads(record.read_text())["seconds_per_view"]) == set(CPU_KINDS)
 
 
 def test_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_error_of_the_gpu_stops_the_start_as_any_other() -> None:
     def load(*_: object) -> Runtime:
         raise GpuError("cudaMalloc: out of memory")
 
-    kind = replace(KINDS["onnxruntime"], load=load)
+    kind = replace(CPU_KINDS["onnxruntime"], load=load)
     with pytest.raises(RuntimeLoadError, match=r"the GPU does not take .*model\.onnx: cudaMalloc: out of memory"):
         kind.open(MODEL, "fp32", 1)
 

@@ -17,7 +17,7 @@ from service.manifest import read_artefact
 from service.repository.loading import gpu_options
 from service.runtimes.buckets import powers_of_two, run_in_buckets
 from service.runtimes.gpu import Gpu
-from service.runtimes.kinds import ALL_KINDS
+from service.runtimes.kinds import KINDS
 from service.runtimes.tensorrt.building import BuildRequest, Profiles
 from service.runtimes.tensorrt.engines import build_elsewhere, engine_facts, engine_name, find_engine
 from service.runtimes.tensorrt.store import EngineStore
@@ -222,11 +222,11 @@ def test_start_without_a_gpu_fails_and_says_so() -> None:
 
 @pytest.mark.parametrize(("runtime", "extra"), [("cuda", "gpu"), ("tensorrt", "tensorrt")])
 def test_runtime_that_is_not_installed_is_refused_with_the_cure(runtime: str, extra: str, tmp_path: Path) -> None:
-    if ALL_KINDS[runtime].version:
+    if KINDS[runtime].version:
         pytest.skip(f"{runtime} is installed")
     artefact = read_artefact(MODEL.parent)
     with pytest.raises(RuntimeLoadError, match=rf"{runtime} is not installed: pip install 'clipserve\[{extra}\]'"):
-        ALL_KINDS[runtime].open(MODEL, "fp32", 1, gpu_options(artefact.manifest, Settings(cache=tmp_path)))
+        KINDS[runtime].open(MODEL, "fp32", 1, gpu_options(artefact.manifest, Settings(cache=tmp_path)))
 
 
 def test_doctor_tells_what_is_missing_for_a_gpu() -> None:
