@@ -16,7 +16,10 @@ _SHED = frozenset({429, 503})
 class BenchCommand:
     """`clipserve bench`."""
 
-    help = f"put load on a running server (its key: {KEY_VARIABLE}) and print clips a second and latencies"
+    help = (
+        f"put load on a running server (its key: {KEY_VARIABLE}) and print clips a second and latencies; a client "
+        "that is refused waits for as long as it is told to"
+    )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Take the file, whom to ask, and how much."""
@@ -50,7 +53,7 @@ class BenchCommand:
         except ClientError as error:
             return report_failure(error)
         load = closed_loop(lambda: Caller(connect(arguments), path, body), arguments.callers, arguments.seconds)
-        print(_shown(load))
+        print(_shown(load, arguments.callers))
         return 0 if load.latencies and load.statuses.keys() <= {200, *_SHED} else 1
 
 
@@ -68,12 +71,15 @@ def _duration(text: str) -> float:
     return seconds
 
 
-def _shown(load: Load) -> str:
+def _shown(load: Load, callers: int) -> str:
     statuses = ", ".join(f"{count} x {status or 'lost'}" for status, count in sorted(load.statuses.items()))
     lines = [f"answers  {statuses or 'none'}", f"clips/s  {load.rate:.1f}"]
     if refused := sum(load.statuses[status] for status in _SHED):
-        share = refused / load.statuses.total()
-        lines.append(f"refused  {share:.0%} of the requests: fewer --callers tell what it can do")
+        share, waited = refused / load.statuses.total(), load.waited / (callers * load.seconds)
+        lines.append(
+            f"refused  {share:.0%} of the requests; the clients waited {waited:.0%} of the time, as they were told "
+            "(Retry-After): fewer --callers tell what it can do"
+        )
     if load.latencies:
         percentiles = [f"p{percent} {load.percentile(percent):.3f} s" for percent in (50, 90, 99)]
         lines.append(f"latency  {', '.join(percentiles)}")

@@ -33,10 +33,12 @@ class Answer:
     Attributes:
         status: Of HTTP.
         body: JSON, from a server of ours.
+        retry_after: Seconds that a refusal asks its client to wait; 0: it does not.
     """
 
     status: int
     body: bytes
+    retry_after: int = 0
 
     def content(self) -> dict[str, Any]:
         """Return what was asked for.
@@ -104,7 +106,10 @@ class Client:
         try:
             whole = self._send(method, path, body, headers)
             response = self._connection.getresponse()
-            answer = Answer(response.status, response.read())
+            wait = response.headers.get("Retry-After", "")
+            # What is between may write a date instead.
+            seconds = int(wait) if wait.isascii() and wait.isdecimal() else 0
+            answer = Answer(response.status, response.read(), seconds)
         except (OSError, HTTPException) as error:
             self._connection.close()
             cure = (

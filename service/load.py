@@ -1,4 +1,8 @@
-"""Load on a server: callers that send the same body again and again, each as soon as it has its last answer."""
+"""Load on a server: callers that send the same body again and again, each as soon as it has its last answer.
+
+One that is refused waits first for as long as it is told to (`Retry-After`), as clients should: what is measured is
+what such clients get, and not how fast a server can refuse.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,13 @@ class Load:
         seconds: How long answers were counted.
         statuses: Answers by status; 0 for none.
         latencies: Seconds of each request that was answered with 200.
+        waited: Seconds that callers waited as they were told, all together.
     """
 
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
+    waited: float = 0.0
 
     def count(self, status: int, seconds: float) -> None:
         """Count an answer that took so long."""
@@ -47,19 +53,27 @@ class Load:
 
 
 class Caller:
-    """One client that sends one body."""
+    """One client that sends one body.
+
+    Attributes:
+        pause: Seconds that the last answer asks it to wait.
+    """
 
     def __init__(self, client: Client, path: str, body: bytes) -> None:
         self._client = client
         self._path = path
         self._body = body
+        self.pause = 0
 
     def post(self) -> int:
         """Send the body; return the answer's status, or 0 if the connection was lost."""
+        self.pause = 0
         try:
-            return self._client.post(self._path, self._body).status
+            answer = self._client.post(self._path, self._body)
         except ClientError:
             return 0
+        self.pause = answer.retry_after
+        return answer.status
 
 
 def closed_loop(new_caller: Callable[[], Caller], callers: int, seconds: float) -> Load:
@@ -79,6 +93,12 @@ def closed_loop(new_caller: Callable[[], Caller], callers: int, seconds: float) 
             if began <= answered < end:
                 with lock:
                     load.count(status, answered - sent)
+            if caller.pause and answered < end:
+                # Whoever would wait for longer than the load lasts is done.
+                until = min(answered + caller.pause, end)
+                time.sleep(until - answered)
+                with lock:
+                    load.waited += max(0.0, until - max(answered, began))
 
     with ThreadPoolExecutor(callers) as threads:
         for running in [threads.submit(call) for _ in range(callers)]:

@@ -158,14 +158,21 @@ def test_bench_counts_what_the_server_answers(server: RunningServer) -> None:
     assert latencies == sorted(latencies)
 
 
-def test_bench_counts_refusals_under_load_apart(tmp_path: Path) -> None:
+def test_bench_counts_refusals_and_waits_as_it_is_told(tmp_path: Path) -> None:
     with serving(tmp_path, max_waiting_uploads=0, decode_workers=1) as server:
         run = bench(server, MEDIA / "sample.mp4", callers=6)
     assert run.returncode == 0, run.stdout
-    found = re.match(r"answers  (\d+) x 200, (\d+) x 429\nclips/s  \S+\nrefused  (\d+)% of the requests", run.stdout)
+    found = re.match(
+        r"answers  (\d+) x 200, (\d+) x 429\nclips/s  \S+\n"
+        r"refused  (\d+)% of the requests; the clients waited (\d+)% of the time, as they were told",
+        run.stdout,
+    )
     assert found, run.stdout
-    answered, refused, percent = map(int, found.groups())
+    answered, refused, percent, waited = map(int, found.groups())
     assert percent == pytest.approx(100 * refused / (answered + refused), abs=0.5)
+    # Each refusal asks for a second at least, and that is as long as answers are counted.
+    assert refused <= 6
+    assert 0 < waited <= 100
 
 
 def test_bench_sends_nothing_that_is_refused(server: RunningServer, tmp_path: Path) -> None:
