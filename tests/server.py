@@ -8,11 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import TypeVar
 
 import httpx
 from fastapi import FastAPI
@@ -20,6 +20,10 @@ from fastapi import FastAPI
 from demo.local_server import free_port
 from service.server import Server
 from service.settings import Settings
+from tests.processes import decode_workers
+from tests.waiting import wait_for
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = ROOT / "model_repository"
@@ -37,14 +41,25 @@ class RunningServer:
 
     def worker_pids(self) -> list[int]:
         """Return the process numbers of the decode workers."""
-        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        pids = [int(pid) for file in children for pid in file.read_text().split()]
-        return [pid for pid in pids if b"service.media.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return sorted(decode_workers(self.process.pid))
+
+    def wait_for(self, condition: Callable[[], T | None]) -> T:
+        """Wait until something is so; if it does not come, the failure shows the log."""
+        return wait_for(condition, report=self.log.read_text)
+
+    def metrics(self) -> str:
+        """Return the exposition of its metrics."""
+        return httpx.get(f"{self.url}/metrics").text
 
     def terminate(self) -> int:
         """Send SIGTERM and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+
+def unless(answer: httpx.Response, status: int) -> httpx.Response | None:
+    """Return an answer, but nothing if it has that status: what waits goes on waiting."""
+    return None if answer.status_code == status else answer
 
 
 def link_models(folder: Path) -> Path:
@@ -93,9 +108,8 @@ def running(app: FastAPI, settings: Settings) -> Iterator[str]:
     thread = Thread(target=server.run)
     thread.start()
     try:
-        while not (server.started and not app.state.server.problem):
-            assert thread.is_alive()
-            time.sleep(0.01)
+        wait_for(lambda: not thread.is_alive() or (server.started and not app.state.server.problem))
+        assert thread.is_alive()
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
@@ -111,19 +125,16 @@ def begun_upload(server: RunningServer, content: bytes, sent: int) -> Iterator[s
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
         connection.sendall(head.encode() + content[:sent])
-        while "clipserve_requests_in_flight 0.0" in httpx.get(f"{server.url}/metrics").text:
-            pass
+        server.wait_for(lambda: "clipserve_requests_in_flight 0.0" not in server.metrics())
         yield connection
 
 
 def wait_until_ready(server: RunningServer, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    def ready() -> bool:
         assert server.process.poll() is None, server.log.read_text()
         try:
-            if httpx.get(f"{server.url}/readyz").status_code == 200:
-                return
+            return httpx.get(f"{server.url}/readyz").status_code == 200
         except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"not ready after {seconds} s: {server.log.read_text()}")
+            return False
+
+    wait_for(ready, seconds, server.log.read_text)

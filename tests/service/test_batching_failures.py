@@ -18,6 +18,7 @@ from service.metrics import Metrics
 from service.repository.served import ServedModel
 from service.runtimes.base import OutputName
 from tests.classifier import CLASSES, SIDE, write_classifier
+from tests.waiting import until
 
 UNREADABLE = 255
 
@@ -60,11 +61,6 @@ def views(count: int, brightness: int = 0) -> NDArray[np.uint8]:
     return np.full((count, SIDE, SIDE, 3), brightness, np.uint8)
 
 
-async def until(model: ServedModel[ClassifierManifest], ready: bool) -> None:
-    while bool(model.batcher.problem) is ready:  # noqa: ASYNC110  # nothing tells when
-        await asyncio.sleep(0.01)
-
-
 def test_model_whose_runs_all_fail_refuses_until_its_runtime_has_recovered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +83,7 @@ def test_model_whose_runs_all_fail_refuses_until_its_runtime_has_recovered(
                 model.batcher.check_running()
             assert refused.value.retry_after
             runtime.broken = False
-            await until(model, ready=True)
+            await until(lambda: not model.batcher.problem)
             assert len(await model.batcher.submit(views(5))) == 5
 
     asyncio.run(scenario())

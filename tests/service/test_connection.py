@@ -7,7 +7,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -207,19 +207,12 @@ LONG_ANSWER = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nX-Request-Id: lazy\r\n\
 LONG_ANSWERS = 300
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    patience = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < patience
-        time.sleep(0.1)
-
-
 def test_answer_that_nobody_takes_is_given_up(strict: RunningServer) -> None:
     answer = httpx.get(f"{strict.url}/openapi.json").content
     with connected(strict) as connection:
         connection.sendall(LONG_ANSWER * LONG_ANSWERS)
         metric = 'clipserve_requests_rejected_total{reason="answer_stalled"} 1.0'
-        wait_for(lambda: metric in httpx.get(f"{strict.url}/metrics").text)
+        strict.wait_for(lambda: metric in strict.metrics())
         # What the kernels had kept still comes, and then the end.
         assert 0 < len(rest(connection)) < len(answer) * LONG_ANSWERS
     assert re.search(
@@ -229,7 +222,7 @@ def test_answer_that_nobody_takes_is_given_up(strict: RunningServer) -> None:
 
 
 def stalled_answers(server: RunningServer) -> float:
-    found = re.search(r'rejected_total\{reason="answer_stalled"\} (\S+)', httpx.get(f"{server.url}/metrics").text)
+    found = re.search(r'rejected_total\{reason="answer_stalled"\} (\S+)', server.metrics())
     return float(found[1]) if found else 0.0
 
 
@@ -342,7 +335,7 @@ def problem_of(answer: bytes) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def counted(server: RunningServer, series: str) -> float:
-    found = re.search(rf"^{re.escape(series)} (\S+)$", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
+    found = re.search(rf"^{re.escape(series)} (\S+)$", server.metrics(), re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 

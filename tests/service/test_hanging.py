@@ -2,8 +2,6 @@
 
 import json
 import signal
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -81,13 +79,6 @@ def classify(server: RunningServer, model: str, content: bytes) -> httpx.Respons
     return httpx.post(f"{server.url}/v1/models/{model}/classify", content=content, timeout=120)
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def readiness(server: RunningServer) -> httpx.Response:
     return httpx.get(f"{server.url}/readyz")
 
@@ -108,7 +99,7 @@ def test_hanging_run_makes_its_model_alone_refuse_until_it_returns(tmp_path: Pat
     with serving(tmp_path, repository=models, models=own, decode_workers=1) as server, ThreadPoolExecutor(1) as client:
         assert classify(server, "looping", QUICK).status_code == 200
         slow = client.submit(classify, server, "looping", SLOW)
-        wait_for(lambda: readiness(server).status_code == 503)
+        server.wait_for(lambda: readiness(server).status_code == 503)
 
         problem = readiness(server).json()
         assert problem["code"] == "not_ready"
@@ -130,7 +121,7 @@ def test_hanging_run_makes_its_model_alone_refuse_until_it_returns(tmp_path: Pat
         assert states["other"]["state"] == "READY"
         assert states["looping"]["state"] == "UNAVAILABLE"
         assert "has not returned" in states["looping"]["reason"]
-        metrics = httpx.get(f"{server.url}/metrics").text
+        metrics = server.metrics()
         # The request alone, and none of the probes.
         assert 'clipserve_requests_rejected_total{reason="not_ready"} 1.0' in metrics
         gauge = 'clipserve_model_version_ready{model="looping",version="1"} '
@@ -138,9 +129,9 @@ def test_hanging_run_makes_its_model_alone_refuse_until_it_returns(tmp_path: Pat
         assert not slow.done()
 
         assert slow.result().status_code == 200
-        wait_for(lambda: readiness(server).status_code == 200)
+        server.wait_for(lambda: readiness(server).status_code == 200)
         assert classify(server, "looping", QUICK).status_code == 200
-        assert f"{gauge}1.0" in httpx.get(f"{server.url}/metrics").text
+        assert f"{gauge}1.0" in server.metrics()
     log = server.log.read_text()
     assert "looping is not ready: a run has not returned within 1 s" in log
     assert "looping: the run has returned after" in log
@@ -152,7 +143,7 @@ def test_server_leaves_in_time_though_a_run_hangs(tmp_path: Path) -> None:
     limits = {"runtime_timeout": 1, "drain_timeout": 2, "decode_workers": 1}
     with serving(tmp_path, repository=models, **limits) as server, ThreadPoolExecutor(1) as client:
         endless = client.submit(classify, server, "looping", ENDLESS)
-        wait_for(lambda: readiness(server).status_code == 503)
+        server.wait_for(lambda: readiness(server).status_code == 503)
         server.process.send_signal(signal.SIGTERM)
         answer = endless.result()
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")

@@ -28,7 +28,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.segmenter import COLOURS, write_segmenter
 from tests.segmenter import NAME as SEGMENTER
-from tests.server import ROOT, RunningServer, begun_upload, running, serving, wait_until_ready
+from tests.server import ROOT, RunningServer, begun_upload, running, serving, unless, wait_until_ready
 
 MODEL, SEGMENTOR = "uniformer_tiny_shapes", "uniformer_tiny_shapes_fpn"
 INFER = f"/v2/models/{MODEL}/infer"
@@ -467,8 +467,7 @@ def test_limits_of_size_hold_before_the_body_is_read(tmp_path: Path) -> None:
         large = b"\xff\xd8\xff" + b"x" * 2_600_000
         with begun_upload(server, large, sent=len(large) - 1):
             # The server may still be reading what the other one sent.
-            while (filling := post(server, large, **RAW)).status_code == 422:
-                pass
+            filling = server.wait_for(lambda: unless(post(server, large, **RAW), 422))
             assert "try again later" in error_of(filling, 429)
             assert int(filling.headers["retry-after"]) >= 1
         # A length that never comes must not be waited for.
@@ -499,9 +498,7 @@ def test_deadlines_are_kept(tmp_path: Path, server: RunningServer) -> None:
 @pytest.mark.parametrize(("first", "second"), [(2, 0), (7, 1)])
 def test_lower_priority_waits_behind_what_comes_later(tmp_path: Path, first: int, second: int) -> None:
     def wait_until_accepted(count: int) -> None:
-        deadline = time.monotonic() + 60
-        while f"clipserve_requests_in_flight {count}.0" not in httpx.get(f"{server.url}/metrics").text:
-            assert time.monotonic() < deadline
+        server.wait_for(lambda: f"clipserve_requests_in_flight {count}.0" in server.metrics())
 
     def ask(views: int, priority: int) -> None:
         with connected(server) as client:
@@ -552,10 +549,8 @@ def test_client_that_leaves_takes_its_work_along(server: RunningServer, client: 
     )
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode() + body)
-    deadline = time.monotonic() + 30
-    while (after := statistics_of(client)["inference_stats"])["fail"]["count"] == before["fail"]["count"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    server.wait_for(lambda: statistics_of(client)["inference_stats"]["fail"]["count"] > before["fail"]["count"])
+    after = statistics_of(client)["inference_stats"]
     assert after["success"]["count"] == before["success"]["count"]
     assert client.infer(MODEL, [frames_input(FRAMES)]).as_numpy("logits").shape == (3, 11)
 
@@ -707,7 +702,7 @@ def test_batch_waits_for_the_views_of_a_request_and_not_in_vain(tmp_path: Path) 
 
 def seconds_of(server: RunningServer, stage: str) -> float:
     """Return what the metrics say that a stage of all requests took together."""
-    families = text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text)
+    families = text_string_to_metric_families(server.metrics())
     name = f"clipserve_{stage}_duration_seconds"
     samples = (sample for family in families if family.name == name for sample in family.samples)
     return sum(sample.value for sample in samples if sample.name == f"{name}_sum")

@@ -18,13 +18,12 @@ MODEL = "uniformer_tiny_shapes"
 
 
 def metric(server: RunningServer, series: str) -> float:
-    lines = [line for line in httpx.get(f"{server.url}/metrics").text.splitlines() if line.startswith(series)]
+    lines = [line for line in server.metrics().splitlines() if line.startswith(series)]
     return sum(float(line.split()[-1]) for line in lines)
 
 
 def wait_for_queue(server: RunningServer) -> None:
-    while not metric(server, f'clipserve_queue_depth{{queue="{MODEL}"}}'):
-        pass
+    server.wait_for(lambda: metric(server, f'clipserve_queue_depth{{queue="{MODEL}"}}'))
 
 
 def burst(server: RunningServer, count: int, **query: str) -> list[httpx.Response]:
@@ -80,8 +79,8 @@ def test_what_cannot_be_done_in_time_is_refused_before_it_is_sent(tmp_path: Path
             assert any(said in answer.json()["detail"] for said in words)
         assert {answer.status_code for answer in answers} <= {200, 429, 504}
         # Nothing is left of those who ran out of time.
-        while metric(server, "clipserve_queue_depth") or metric(server, "clipserve_requests_in_flight"):
-            pass
+        for gauge in ("clipserve_queue_depth", "clipserve_requests_in_flight"):
+            server.wait_for(lambda gauge=gauge: metric(server, gauge) == 0)
         assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60).status_code == 200
 
 

@@ -31,6 +31,7 @@ from service.media.types import DecodeResult
 from service.media.worker_process import Decoded
 from tests.media import LIMITS, decode, decode_request, encode, numbered_frames
 from tests.server import serving
+from tests.waiting import until
 
 CLIP = encode(numbered_frames(40), options={"preset": "veryfast"})
 # Noise is what takes a decoder longest: more than a second for these.
@@ -360,21 +361,14 @@ def test_server_without_file_descriptors_sheds_uploads_and_keeps_its_workers(tmp
 
 
 def test_pool_is_not_alive_as_long_as_workers_do_not_start() -> None:
-    async def becomes(running: DecodePool, alive: bool) -> bool:
-        for _ in range(6000):
-            if running.alive is alive:
-                return True
-            await asyncio.sleep(0.01)
-        return False
-
     async def scenario() -> None:
         async with pool() as running:
             running.worker_module = "service.media.no_such_program"
             os.kill(running.process_ids[0], signal.SIGKILL)
             waiting = asyncio.create_task(decode_in(running, CLIP))
-            assert await becomes(running, alive=False)
+            await until(lambda: not running.alive)
             running.worker_module = DecodePool.worker_module
-            assert await becomes(running, alive=True)
+            await until(lambda: running.alive)
             assert (await waiting).result.media.frames == 40
             assert (await decode_in(running, CLIP)).result.media.frames == 40
 

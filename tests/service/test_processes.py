@@ -11,21 +11,21 @@ import pytest
 
 from demo.local_server import free_port
 from tests.command import clipserve
+from tests.processes import children, is_running
 from tests.server import RunningServer, serving
+from tests.waiting import wait_for
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
 
 
-def children(server: RunningServer) -> set[int]:
-    files = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    return {int(pid) for file in files for pid in file.read_text().split()}
+def two_processes(server: RunningServer) -> set[int]:
+    pids = children(server.process.pid)
+    assert len(pids) == 2
+    return pids
 
 
 def wait_for_exit(pids: set[int]) -> None:
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: not any(map(is_running, pids)))
 
 
 def classify(server: RunningServer) -> httpx.Response:
@@ -34,19 +34,18 @@ def classify(server: RunningServer) -> httpx.Response:
 
 def test_killed_process_is_replaced_and_termination_ends_all(tmp_path: Path) -> None:
     with serving(tmp_path, processes=2, decode_workers=1, drain_delay=5) as server:
-        deadline = time.monotonic() + 60
         # One that ends earlier has failed to start, and with it the server.
-        while "all 2 server processes take requests" not in server.log.read_text():
-            assert time.monotonic() < deadline
-        before = children(server)
-        assert len(before) == 2
+        server.wait_for(lambda: "all 2 server processes take requests" in server.log.read_text())
+        before = two_processes(server)
         os.kill(victim := min(before), signal.SIGKILL)
-        while server.log.read_text().count("ready: 1 decode workers") < 3:
+
+        def replaced() -> bool:
             # Whoever is not ready does not listen: the other one answers everything.
             assert classify(server).status_code == 200
-            assert time.monotonic() < deadline
-        after = children(server)
-        assert len(after) == 2
+            return server.log.read_text().count("ready: 1 decode workers") == 3
+
+        server.wait_for(replaced)
+        after = two_processes(server)
         assert before & after == before - {victim}
 
         def client(_: int) -> list[int]:
@@ -62,24 +61,23 @@ def test_killed_process_is_replaced_and_termination_ends_all(tmp_path: Path) -> 
             statuses = [future.result() for future in clients]
         assert {status for received in statuses for status in received} == {200, 503}
         assert server.process.wait(60) == 0
-        assert not any(Path(f"/proc/{pid}").exists() for pid in after)
+        assert not any(map(is_running, after))
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{server.url}/readyz")
 
 
 def test_processes_do_not_outlive_their_parent(tmp_path: Path) -> None:
     with serving(tmp_path, processes=2, decode_workers=1) as server:
-        orphans = children(server)
+        orphans = two_processes(server)
         server.process.kill()
         wait_for_exit(orphans)
 
 
 def test_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
     with serving(tmp_path, processes=2, decode_workers=1, drain_delay=300, drain_timeout=300) as server:
-        pids = children(server)
+        pids = two_processes(server)
         server.process.send_signal(signal.SIGTERM)
-        while httpx.get(f"{server.url}/readyz").status_code == 200:
-            pass
+        server.wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(30)
         wait_for_exit(pids)

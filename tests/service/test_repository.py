@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,13 +66,6 @@ def reason(server: RunningServer, name: str, version: str) -> str:
     """Return why a version stands as it does; nothing for one that is not there."""
     lines = httpx.post(f"{server.url}/v2/repository/index").json()
     return "".join(line["reason"] for line in lines if (line["name"], line["version"]) == (name, version))
-
-
-def wait_for(what: Callable[[], bool], server: RunningServer) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.05)
 
 
 def frames_input() -> triton.InferInput:
@@ -150,7 +142,7 @@ def test_each_version_is_asked_for_and_counted_by_itself(tmp_path: Path) -> None
         # Of /v1: two to the default, one to version 2. Of /v2: one and three.
         assert requests() == {"1": 3, "2": 4}
         assert requests(model_version="2") == {"2": 4}
-        metrics = httpx.get(f"{server.url}/metrics").text
+        metrics = server.metrics()
         assert 'clipserve_model_version_ready{model="m",version="2"} 1.0' in metrics
         assert 'clipserve_model_version_ready{model="m",version="3"} 0.0' in metrics
 
@@ -317,7 +309,7 @@ def test_start_takes_the_newest_version_that_is_sound(tmp_path: Path) -> None:
         ]
         assert listed["versions"][1]["reason"] == reason(server, "m", "2")
         assert "cannot load m/2" in server.log.read_text()
-        assert 'clipserve_model_loads_total{model="m",result="failed"} 1.0' in httpx.get(f"{server.url}/metrics").text
+        assert 'clipserve_model_loads_total{model="m",result="failed"} 1.0' in server.metrics()
     pinned = failed_start(tmp_path / "models", models='{"m": {"default_version": 2}}')
     assert "m/2" in pinned
     assert "sha256 differs" in pinned
@@ -373,55 +365,55 @@ def test_folder_is_followed(tmp_path: Path) -> None:
         slow = models / "m/2"
         slow.mkdir()
         shutil.copy(whole / "manifest.json", slow)
-        wait_for(lambda: "is missing" in reason(server, "m", "2"), server)
+        server.wait_for(lambda: "is missing" in reason(server, "m", "2"))
         shutil.copy(whole / "labels.txt", slow)
         content = (whole / "model.onnx").read_bytes()
         (slow / "model.onnx").write_bytes(content[:100])
-        wait_for(lambda: "sha256 differs" in reason(server, "m", "2"), server)
+        server.wait_for(lambda: "sha256 differs" in reason(server, "m", "2"))
         assert classify(server, "models/m/classify") == ("1", "class 1")
         assert httpx.get(f"{server.url}/readyz").status_code == 200
         with (slow / "model.onnx").open("ab") as file:
             file.write(content[100:])
-        wait_for(lambda: index(server).get("m/2") == "READY", server)
+        server.wait_for(lambda: index(server).get("m/2") == "READY")
         assert classify(server, "models/m/classify") == ("2", "class 2")
-        wait_for(lambda: index(server)["m/1"] == "UNAVAILABLE", server)
+        server.wait_for(lambda: index(server)["m/1"] == "UNAVAILABLE")
 
         # Sound files that no runtime takes.
         unfit = write_classifier(tmp_path / "elsewhere", "m", 3)
         (unfit / "model.onnx").write_bytes(b"no graph")
         write_manifest(unfit)
         shutil.copytree(unfit, models / "m/3")
-        wait_for(lambda: "cannot load" in reason(server, "m", "3"), server)
+        server.wait_for(lambda: "cannot load" in reason(server, "m", "3"))
         assert classify(server, "models/m/classify") == ("2", "class 2")
 
         # Other content under the same number, sound, then broken.
         write_classifier(models, "m", 2, answer=7)
-        wait_for(lambda: classify(server, "models/m/classify") == ("2", "class 7"), server)
+        server.wait_for(lambda: classify(server, "models/m/classify") == ("2", "class 7"))
         write_manifest(models / "m/2", num_classes=3)
-        wait_for(lambda: "labels for 3 classes" in reason(server, "m", "2"), server)
+        server.wait_for(lambda: "labels for 3 classes" in reason(server, "m", "2"))
         assert index(server)["m/2"] == "READY"
         assert classify(server, "models/m/classify") == ("2", "class 7")
 
         # Gone: back to the one before.
         shutil.rmtree(models / "m/3")
         shutil.rmtree(models / "m/2")
-        wait_for(lambda: classify(server, "models/m/classify") == ("1", "class 1"), server)
-        wait_for(lambda: set(index(server)) == {"m/1", "other/1"}, server)
+        server.wait_for(lambda: classify(server, "models/m/classify") == ("1", "class 1"))
+        server.wait_for(lambda: set(index(server)) == {"m/1", "other/1"})
 
         # Whole models.
         write_classifier(models, "new", 4)
         shutil.rmtree(models / "other")
-        wait_for(lambda: index(server) == {"m/1": "READY", "new/4": "READY"}, server)
+        server.wait_for(lambda: index(server) == {"m/1": "READY", "new/4": "READY"})
         assert classify(server, "models/new/classify") == ("4", "class 4")
         assert "no model is called 'other'" in refusal(server, "models/other/classify")
 
         # A volume that is not mounted looks like an empty folder.
         models.rename(tmp_path / "away")
-        wait_for(lambda: "what is served stays" in server.log.read_text(), server)
+        server.wait_for(lambda: "what is served stays" in server.log.read_text())
         assert classify(server, "models/new/classify") == ("4", "class 4")
         (tmp_path / "away").rename(models)
         write_classifier(models, "new", 5)
-        wait_for(lambda: classify(server, "models/new/classify") == ("5", "class 5"), server)
+        server.wait_for(lambda: classify(server, "models/new/classify") == ("5", "class 5"))
 
 
 def test_no_request_is_lost_while_versions_change(tmp_path: Path) -> None:
@@ -453,13 +445,13 @@ def test_no_request_is_lost_while_versions_change(tmp_path: Path) -> None:
             clients.append(executor.submit(infer))
             try:
                 for version in range(2, 8):
-                    wait_for(lambda version=version: (str(version - 1), f"class {version - 1}") in seen, server)
+                    server.wait_for(lambda version=version: (str(version - 1), f"class {version - 1}") in seen)
                     write_classifier(tmp_path / "elsewhere", "m", version).rename(models / f"m/{version}")
-                    wait_for(lambda version=version: index(server).get(f"m/{version}") == "READY", server)
+                    server.wait_for(lambda version=version: index(server).get(f"m/{version}") == "READY")
                     shutil.rmtree(models / f"m/{version - 1}")
-                wait_for(lambda: ("7", "class 7") in seen, server)
+                server.wait_for(lambda: ("7", "class 7") in seen)
                 write_classifier(models, "m", 7, answer=15)
-                wait_for(lambda: ("7", "class 15") in seen, server)
+                server.wait_for(lambda: ("7", "class 15") in seen)
             finally:
                 done.set()
             answers = [future.result() for future in clients]
@@ -469,7 +461,7 @@ def test_no_request_is_lost_while_versions_change(tmp_path: Path) -> None:
             order = [expected.index(answer) for answer in received]
             assert order == sorted(order)
         assert seen == set(expected)
-        wait_for(lambda: index(server) == {"m/7": "READY"}, server)
+        server.wait_for(lambda: index(server) == {"m/7": "READY"})
 
 
 def test_tritons_client_loads_and_unloads(tmp_path: Path) -> None:
@@ -495,7 +487,7 @@ def test_tritons_client_loads_and_unloads(tmp_path: Path) -> None:
 
         assert states() == {"m/1": "UNAVAILABLE", "m/2": "READY"}
         client.unload_model("m", headers=admin)
-        wait_for(lambda: states() == {"m/1": "UNAVAILABLE", "m/2": "UNAVAILABLE"}, server)
+        server.wait_for(lambda: states() == {"m/1": "UNAVAILABLE", "m/2": "UNAVAILABLE"})
         assert not client.is_model_ready("m", headers=admin)
         assert "unloaded" in fails(client.infer, model_name="m", inputs=[frames_input()])
         assert client.is_server_ready(headers=admin)
@@ -509,8 +501,8 @@ def test_tritons_client_loads_and_unloads(tmp_path: Path) -> None:
         assert version_asked() == "2"
         client.load_model("m", headers=admin)
         assert version_asked() == "3"
-        wait_for(
-            lambda: states() == {"m/1": "UNAVAILABLE", "m/2": "UNAVAILABLE", "m/3": "READY", "new/1": "READY"}, server
+        server.wait_for(
+            lambda: states() == {"m/1": "UNAVAILABLE", "m/2": "UNAVAILABLE", "m/3": "READY", "new/1": "READY"}
         )
 
         # One version by itself, whatever the settings choose, until the model is loaded as a whole.
@@ -520,7 +512,7 @@ def test_tritons_client_loads_and_unloads(tmp_path: Path) -> None:
         assert version_asked() == "1"
         client.load_model("m", headers=admin)
         assert version_asked() == "3"
-        wait_for(lambda: states()["m/1"] == "UNAVAILABLE", server)
+        server.wait_for(lambda: states()["m/1"] == "UNAVAILABLE")
 
         broken = write_classifier(models, "m", 4)
         break_file(broken)
@@ -556,7 +548,7 @@ def test_version_that_cannot_be_loaded_by_hand_changes_nothing(tmp_path: Path) -
         # The folder is followed as before.
         write_classifier(models, "m", 3)
         admin = connected(server)
-        wait_for(lambda: admin.is_model_ready("m", "3", headers=bearer("root-key")), server)
+        server.wait_for(lambda: admin.is_model_ready("m", "3", headers=bearer("root-key")))
         assert "/v1/classify asks m (the first by name" in server.log.read_text()
 
 
@@ -572,7 +564,7 @@ def test_default_model_that_was_unloaded_is_named(tmp_path: Path) -> None:
             return httpx.post(f"{server.url}/v1/{path}", content=PICTURE, headers=admin, timeout=60)
 
         # The old version may still be on its way out.
-        wait_for(lambda: "unloaded b/1" in server.log.read_text(), server)
+        server.wait_for(lambda: "unloaded b/1" in server.log.read_text())
         assert answer_of("classify").status_code == 404
         assert answer_of("classify").json()["detail"] == (
             "the default model cannot be asked: b is not served: b/1 UNAVAILABLE unloaded. "
@@ -596,9 +588,9 @@ def test_old_version_finishes_what_it_accepted(tmp_path: Path) -> None:
         with socket.create_connection((host, int(port)), timeout=60) as accepted:
             head = f"POST /v1/models/m/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(PICTURE)}\r\n"
             accepted.sendall(f"{head}Connection: close\r\n\r\n".encode() + PICTURE[:100])
-            wait_for(lambda: "clipserve_requests_in_flight 1.0" in httpx.get(f"{server.url}/metrics").text, server)
+            server.wait_for(lambda: "clipserve_requests_in_flight 1.0" in server.metrics())
             write_classifier(models, "m", 2)
-            wait_for(lambda: index(server) == {"m/1": "UNLOADING", "m/2": "READY"}, server)
+            server.wait_for(lambda: index(server) == {"m/1": "UNLOADING", "m/2": "READY"})
             assert classify(server) == ("2", "class 2")
             assert "m/1 UNLOADING" in refusal(server, "models/m/versions/1/classify")
             accepted.sendall(PICTURE[100:])
@@ -606,7 +598,7 @@ def test_old_version_finishes_what_it_accepted(tmp_path: Path) -> None:
         assert answer.startswith(b"HTTP/1.1 200")
         body = json.loads(answer.partition(b"\r\n\r\n")[2])
         assert (body["version"], body["predictions"][0]["label"]) == ("1", "class 1")
-        wait_for(lambda: index(server)["m/1"] == "UNAVAILABLE", server)
+        server.wait_for(lambda: index(server)["m/1"] == "UNAVAILABLE")
 
 
 def resident_bytes(server: RunningServer) -> int:
@@ -621,8 +613,8 @@ def test_memory_of_replaced_versions_is_given_back(tmp_path: Path) -> None:
         sizes = []
         for version in range(2, 7):
             write_classifier(tmp_path / "elsewhere", "m", version, ballast=ballast).rename(models / f"m/{version}")
-            wait_for(lambda version=version: index(server, ready=True) == {f"m/{version}": "READY"}, server)
-            wait_for(lambda: "UNLOADING" not in index(server).values(), server)
+            server.wait_for(lambda version=version: index(server, ready=True) == {f"m/{version}": "READY"})
+            server.wait_for(lambda: "UNLOADING" not in index(server).values())
             sizes.append(resident_bytes(server))
         assert max(sizes) - min(sizes) < ballast
 
@@ -640,7 +632,7 @@ def test_processes_follow_the_folder_and_none_is_changed_alone(tmp_path: Path) -
             assert answer.status_code == 501
             assert "CLIPSERVE_WATCH_INTERVAL" in answer.json()["error"]
         write_classifier(tmp_path / "elsewhere", "m", 2).rename(models / "m/2")
-        wait_for(lambda: server.log.read_text().count("unloaded m/1") == 2, server)
+        server.wait_for(lambda: server.log.read_text().count("unloaded m/1") == 2)
         for _ in range(8):
             answer = httpx.post(f"{server.url}/v1/classify", content=PICTURE, headers=bearer("root-key"), timeout=60)
             assert (answer.status_code, answer.json()["version"]) == (200, "2")

@@ -22,7 +22,7 @@ from demo.clips import encode_frames, encode_picture, generate_clip, generate_fi
 from demo.local_server import free_port
 from demo.shapes import LABELS, MIRRORED, RED_BLUE_SWAPPED, REVERSED, TRANSPOSED, UPSIDE_DOWN, render_picture
 from tests.media import encode, with_rotation
-from tests.server import ROOT, RunningServer, begun_upload, serving, wait_until_ready
+from tests.server import ROOT, RunningServer, begun_upload, serving, unless, wait_until_ready
 
 SEED = 77
 MOVING_RIGHT = generate_clip(SEED, LABELS.index("moving right"))
@@ -408,8 +408,7 @@ def test_uploads_that_would_fill_the_memory_are_shed(tmp_path: Path) -> None:
         assert classify(server, MP4).status_code == 200
         with begun_upload(server, MP4, sent=len(MP4) - 1) as holding:
             # The server may still be reading what the other one sent.
-            while (answer := classify(server, MP4)).status_code == 200:
-                pass
+            answer = server.wait_for(lambda: unless(classify(server, MP4), 200))
             assert_problem(answer, 429, "queue_full")
             assert int(answer.headers["retry-after"]) >= 1
             holding.sendall(MP4[-1:])
@@ -429,10 +428,7 @@ def test_upload_that_comes_too_slowly_meets_the_deadline(tmp_path: Path) -> None
 
 
 def wait_for_workers(server: RunningServer, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(server.worker_pids()) != count:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    server.wait_for(lambda: len(server.worker_pids()) == count)
 
 
 def test_killed_worker_costs_only_the_requests_it_held(tmp_path: Path) -> None:

@@ -2,22 +2,21 @@
 
 import signal
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server import RunningServer, begun_upload, serving
+from tests.processes import is_running
+from tests.server import RunningServer, begun_upload, serving, unless
+from tests.waiting import wait_for
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
 
 
 def wait_until_draining(server: RunningServer) -> httpx.Response:
-    while (answer := httpx.get(f"{server.url}/readyz")).status_code == 200:
-        pass
-    return answer
+    return server.wait_for(lambda: unless(httpx.get(f"{server.url}/readyz"), 200))
 
 
 def whole_answer(connection: socket.socket) -> bytes:
@@ -55,14 +54,6 @@ def test_request_that_outlasts_the_drain_gets_a_proper_answer(tmp_path: Path) ->
         assert server.process.wait(30) == 0
 
 
-def is_running(pid: int) -> bool:
-    try:
-        # A process that ended may be left to be collected by whoever adopted it.
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal_ends_the_server_at_once(tmp_path: Path, second: signal.Signals) -> None:
     with serving(tmp_path, drain_delay=60, drain_timeout=60, upload_idle_timeout=60) as server:
@@ -74,10 +65,7 @@ def test_second_signal_ends_the_server_at_once(tmp_path: Path, second: signal.Si
             assert server.process.wait(20) == -second
             assert accepted.recv(100) == b""
     assert workers
-    deadline = time.monotonic() + 60
-    while any(map(is_running, workers)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: not any(map(is_running, workers)))
 
 
 def test_termination_under_load_fails_no_request(tmp_path: Path) -> None:
@@ -93,8 +81,7 @@ def test_termination_under_load_fails_no_request(tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(12) as executor:
             clients = [executor.submit(client, number) for number in range(12)]
-            while 'status="200"} 2' not in httpx.get(f"{server.url}/metrics").text:
-                pass
+            server.wait_for(lambda: 'status="200"} 2' in server.metrics())
             server.process.send_signal(signal.SIGTERM)
             answers = [future.result() for future in clients]
         assert server.process.wait(60) == 0
