@@ -4,8 +4,8 @@ import asyncio
 import io
 import socket
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -27,6 +27,7 @@ from service.settings import Settings
 from tests.classifier import SIDE, write_classifier
 from tests.segmenter import NAME, write_repository
 from tests.server import running
+from tests.waiting import wait_for
 
 LIMIT = 10_000_000
 
@@ -66,11 +67,15 @@ def post(url: str, content: bytes, **query: Any) -> httpx.Response:
     return httpx.post(f"{url}/v1/segment", content=content, params=query, timeout=30)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    patience = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < patience
-        time.sleep(0.02)
+@contextmanager
+def begun_post(url: str, content: bytes, **query: Any) -> Iterator[None]:
+    """Send a request, and leave when the block ends, with the answer or without."""
+    address = httpx.URL(url, params=query)
+    with socket.create_connection((address.host, address.port)) as connection:
+        target = f"/v1/segment?{address.query.decode()}"
+        connection.sendall(f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode())
+        connection.sendall(content)
+        yield
 
 
 def test_pictures_that_find_no_room_are_shed(app: FastAPI, url: str) -> None:
@@ -109,7 +114,7 @@ def drawing(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[int], Event]
 
     def draw(*_: Any) -> DeliveredResponse:
         begun.append(len(begun))
-        assert may_end.wait(20)
+        assert may_end.wait(60)
         return DeliveredResponse(b"drawn")
 
     monkeypatch.setitem(segment._RENDERERS, "png", draw)
@@ -121,16 +126,13 @@ def test_drawing_for_clients_that_left_is_not_begun_and_counts_until_it_ends(
     app: FastAPI, url: str, drawing: tuple[list[int], Event]
 ) -> None:
     begun, may_end = drawing
-
-    def leave() -> None:
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{url}/v1/segment", content=picture(), timeout=2)
-
-    with ThreadPoolExecutor(4) as clients:
-        for _ in range(4):
-            clients.submit(leave)
-    wait_for(lambda: app.state.metrics.in_flight._value.get() == 0)
     one = 300 * 300
+    with ExitStack() as clients:
+        for _ in range(4):
+            clients.enter_context(begun_post(url, picture()))
+        # All have their masks: one is drawn, and three wait for that.
+        wait_for(lambda: begun and held(app) == 4 * one)
+    wait_for(lambda: app.state.metrics.in_flight._value.get() == 0)
     # That of the one that is drawn; those that waited are gone.
     assert held(app) == one
     assert len(begun) == 1
@@ -156,22 +158,18 @@ def test_logits_that_wait_for_drawing_count(
 
     def draw(*arguments: Any) -> Any:
         drawn.append(arguments)
-        assert may_end.wait(20)
+        assert may_end.wait(60)
         raise BadParameterError("drawn")
 
     monkeypatch.setattr(pipeline, "mask_of_logits", draw)
     monkeypatch.setattr(pipeline.Stitcher, "add_row", draw)
     content = picture(side)
-
-    def leave() -> None:
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{url}/v1/segment", content=content, params=query, timeout=3)
-
     seen = query.get("short_side", 128)
     # The picture for the network, a mask of that, the mask at the upload's size.
     before = seen * seen * 4 + side * side
-    with ThreadPoolExecutor(3) as threads:
-        clients = [threads.submit(leave) for _ in range(3)]
+    with ExitStack() as clients:
+        for _ in range(3):
+            clients.enter_context(begun_post(url, content, **query))
         # All have run: one is drawn, and two wait for that.
         wait_for(lambda: held(app) >= 3 * (before + logits))
         one = held(app) // 3
@@ -180,8 +178,6 @@ def test_logits_that_wait_for_drawing_count(
         problem = post(url, content, **query)
         assert (problem.status_code, problem.json()["code"]) == (429, "queue_full")
         app.state.server.picture_memory.give_back(room + 1, 1)
-        for client in clients:
-            client.result()
     wait_for(lambda: held(app) == one)
     assert len(drawn) == 1
     may_end.set()
