@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from service.client import KEY_VARIABLE, Client, ClientError, add_server_options, connect, path_of, report_failure
+from service.client import (
+    KEY_VARIABLE,
+    Answer,
+    Client,
+    ClientError,
+    add_server_options,
+    connect,
+    path_of,
+    report_failure,
+)
 
 
 class PredictCommand:
@@ -19,6 +28,9 @@ class PredictCommand:
         parser.add_argument("files", nargs="+", metavar="FILE", help="video or picture")
         add_server_options(parser)
         parser.add_argument("--top-k", type=int, metavar="K", help="classes to name (default: as the server does)")
+        parser.add_argument(
+            "--json", action="store_true", help="print each answer as the server gave it: one line of JSON a file"
+        )
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Print an answer for each file; 1 if there is none for one of them."""
@@ -29,7 +41,8 @@ class PredictCommand:
             _check_top_k(arguments, path)
         except ClientError as error:
             return report_failure(error)
-        return max([_predict(client, path, file) for file in arguments.files])
+        shown = _as_json if arguments.json else _as_text
+        return max([_predict(client, path, file, shown) for file in arguments.files])
 
 
 def _check_top_k(arguments: argparse.Namespace, path: str) -> None:
@@ -42,15 +55,26 @@ def _check_top_k(arguments: argparse.Namespace, path: str) -> None:
         raise ClientError(f"--top-k is for models that classify, and {arguments.model} gives masks: leave it out")
 
 
-def _predict(client: Client, path: str, file: str) -> int:
+def _predict(client: Client, path: str, file: str, shown: Callable[[str, Answer], str]) -> int:
     """Print the answer for a file and return 0, or print why there is none and return 1."""
     try:
         with open(file, "rb") as opened:
-            answer = client.post(path, opened).content()
+            text = shown(file, client.post(path, opened))
     except (OSError, ClientError) as error:
         return report_failure(error, file)
-    print("\n".join([f"{file}: {answer['model']}/{answer['version']}", *_lines(answer)]), flush=True)
+    print(text, flush=True)
     return 0
+
+
+def _as_json(_file: str, answer: Answer) -> str:
+    # Refuses what is no answer; what is one stays as it came.
+    answer.content()
+    return answer.body.decode()
+
+
+def _as_text(file: str, answer: Answer) -> str:
+    content = answer.content()
+    return "\n".join([f"{file}: {content['model']}/{content['version']}", *_lines(content)])
 
 
 def _lines(answer: dict[str, Any]) -> Iterator[str]:

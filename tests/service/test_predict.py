@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -55,6 +56,22 @@ def test_predict_names_the_shares_of_the_classes_of_a_mask(server: RunningServer
                 expected.append(f"frame {mask['frame']}, {mask['time_seconds']:.3f} s")
             expected += [f"{100 * found['share']:.1f}%  {found['label']}" for found in mask["segments"]]
     assert [line.strip() for line in lines] == expected
+
+
+def test_predict_prints_json_as_the_server_gave_it(server: RunningServer, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no picture")
+    files = [MEDIA / "sample.mp4", tmp_path / "text", MEDIA / "scene.jpg"]
+    for model, path in ((CLASSIFIER, f"/v1/models/{CLASSIFIER}/classify"), (SEGMENTER, "/v1/segment?output=rle")):
+        run = clipserve("predict", *map(str, files), "--json", "--model", model, "--url", server.url)
+        assert run.returncode == 1
+        assert run.stderr.startswith(f"clipserve: {files[1]}: 415 ")
+        lines = run.stdout.splitlines()
+        for line, file in zip(lines, (files[0], files[2]), strict=True):
+            mine, theirs = json.loads(line), answer_of(server, path, file.name)
+            # Nothing else differs from request to request.
+            assert mine.pop("timing_seconds").keys() == theirs.pop("timing_seconds").keys()  # type: ignore[attr-defined]
+            assert mine == theirs
+            assert list(mine) == list(theirs)
 
 
 def test_number_of_classes_is_refused_by_its_option_where_there_are_masks(server: RunningServer) -> None:
