@@ -190,6 +190,15 @@ def test_readme_counts_the_registered_names() -> None:
     assert f"lists all {len(list_models())}" in page
 
 
+def test_page_of_gpus_lists_every_kind_of_network() -> None:
+    # Here, because it needs TensorRT-RTX when it is imported.
+    from tests.export.test_tensorrt_engines import SHORT
+
+    page = (ROOT / "docs/gpu.md").read_text()
+    assert re.findall(r"^\| (\w+) \| (?:fp32|\|)", page, re.MULTILINE) == sorted(SHORT)
+    assert f"{len(SHORT)} such kinds" in page
+
+
 def test_readme_counts_what_frames_and_networks_are_compared_with() -> None:
     page = (ROOT / "README.md").read_text()
     assert f"on {len(ENCODINGS)} encodings" in page
