@@ -1,11 +1,21 @@
-"""Prometheus metrics, one registry a server. Base units, low-cardinality labels."""
+"""Prometheus metrics, one registry a server process. Base units, low-cardinality labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -64,6 +74,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        build = Info("clipserve_build", "Which clipserve this is", registry=self._registry)
+        build.info({"version": version("clipserve")})
         self.requests = Counter(
             "clipserve_requests", "Answers by route and status", ["route", "status"], registry=self._registry
         )
