@@ -198,10 +198,10 @@ class Batcher:
         ahead = self._ahead.items if self._ahead else []
         return len(self._queue) + len(_wanted(ahead))
 
-    @property
-    def expected_wait(self) -> float:
-        """Seconds until all views that wait now will have run, judged by the last batches."""
-        return self._seconds_for(self.queue_depth)
+    def expected_wait(self, priority: Priority) -> float:
+        """Return the seconds until all views that new ones would wait for have run, judged by the last batches."""
+        behind = len(self._behind(place_in_line(priority)))
+        return self._seconds_for(self.queue_depth - behind)
 
     @property
     def alive(self) -> bool:
@@ -279,7 +279,7 @@ class Batcher:
         A caller that is cancelled takes its waiting views out of the queue.
 
         Raises:
-            QueueFullError: The views do not fit into the queue now.
+            QueueFullError: The views do not fit into the queue now, or had to give way to others with more priority.
             BadParameterError: They never would.
             InternalError: The runtime failed.
             NotReadyError: The batcher was stopped, or nothing runs batches.
@@ -291,14 +291,8 @@ class Batcher:
             raise BadParameterError(
                 f"the request has {len(views)} views and the queue takes {self.settings.max_queue_size}: ask for fewer"
             )
-        depth = self.queue_depth
-        if (too_many := depth + len(views) - self.settings.max_queue_size) > 0:
-            raise QueueFullError(
-                f"{depth} views are waiting and at most {self.settings.max_queue_size} may; "
-                f"this request has {len(views)}: try again later",
-                retry_after=retry_after(self._seconds_for(too_many)),
-            )
         loop, place = asyncio.get_running_loop(), place_in_line(priority)
+        self._make_room(len(views), place)
         items = [_Item(view, output, place, loop.create_future()) for view in views]
         self._unanswered.update(items)
         for item in items:
@@ -312,6 +306,28 @@ class Batcher:
             raise
         finally:
             self._unanswered.difference_update(items)
+
+    def _make_room(self, views: int, place: float) -> None:
+        """Refuse as many requests from behind `place` as it takes for so many views, or else the one that has them."""
+        depth = self.queue_depth
+        too_many = depth + views - self.settings.max_queue_size
+        if too_many <= 0:
+            return
+        full = QueueFullError(
+            f"{depth} views are waiting and at most {self.settings.max_queue_size} may; "
+            f"one more request has {views}: try again later",
+            retry_after=retry_after(self._seconds_for(too_many)),
+        )
+        behind = self._behind(place)
+        if len(behind) < too_many:
+            raise full
+        # The views of a request have one place, and are of no use without each other.
+        least = behind[-too_many].place
+        _fail([item for item in behind if item.place >= least], full)
+        self._queue = _wanted(self._queue)
+
+    def _behind(self, place: float) -> list[_Item]:
+        return [item for item in self._queue if item.place > place and not item.future.done()]
 
     def _withdraw(self, items: list[_Item]) -> None:
         """Take views that nobody waits for any more out of the queue."""

@@ -409,14 +409,14 @@ class Pipeline:
         at_once = self._pool.has_idle
         worker = await self._pool.acquire(priority)
         waited = perf_counter() - clock.job.began
-        needed = self._pool.expected_decode + model.batcher.expected_wait
+        needed = self._pool.expected_decode + model.batcher.expected_wait(priority)
         if at_once or waited + needed <= model.request_timeout:
             return worker
         self._pool.release(worker)
         raise OverloadedError(
             f"after {waited:.1f} s of waiting the request would not be done within the {model.request_timeout:g} s "
             "that it gets: try again later",
-            retry_after=retry_after(self._pool.expected_wait),
+            retry_after=retry_after(self._pool.expected_wait(priority)),
         )
 
     def _view_request(self, manifest: ClassifierManifest, options: ClassifyOptions) -> DecodeRequest:

@@ -14,6 +14,7 @@ from service.api.state import ServerState, server_state
 from service.context import current_request
 from service.errors import OverloadedError
 from service.pipeline import Job
+from service.priority import Priority
 from service.rate import retry_after
 from service.repository.served import ManifestT, ServedModel
 
@@ -26,12 +27,16 @@ WAITING_SHARE = 0.75
 
 @asynccontextmanager
 async def admitted(
-    request: Request, model: ServedModel[ManifestT], receiving: AbstractAsyncContextManager[T]
+    request: Request,
+    model: ServedModel[ManifestT],
+    receiving: AbstractAsyncContextManager[T],
+    priority: Priority = "normal",
 ) -> AsyncIterator[tuple[Job[ManifestT], T]]:
     """Accept `request`, which is for `model`, and yield it with what `receiving` made of its body.
 
     Whoever calls this has asked ServerState.check_open. The block is cancelled when the client goes away, when the
-    model's time is over, or when the server has drained for as long as it may.
+    model's time is over, or when the server has drained for as long as it may. Without its `priority`, which may stand
+    in the body, a request is accepted as a normal one.
 
     Raises:
         NotReadyError: The model's runtime hangs or fails, or the drain was over before the block was done.
@@ -46,7 +51,7 @@ async def admitted(
     # Outermost, so that it counts what is refused at once as well.
     with model.batcher.statistics.request():
         model.batcher.check_running()
-        _check_time(state, model)
+        _check_time(state, model, priority)
         with state.metrics.in_flight.track_inprogress(), model.in_use() as caller:
             async with (
                 state.deadlines.within(model.request_timeout),
@@ -57,9 +62,9 @@ async def admitted(
                 yield Job(model, caller, state.lease_pictures(), began, received=there, turn=there), received
 
 
-def _check_time(state: ServerState, model: ServedModel[Any]) -> None:
-    """Go on if what is waiting lets a request to `model` be done in time."""
-    wait = max(state.pool.expected_wait, model.batcher.expected_wait)
+def _check_time(state: ServerState, model: ServedModel[Any], priority: Priority) -> None:
+    """Go on if what is waiting ahead of a request to `model` lets it be done in time."""
+    wait = max(state.pool.expected_wait(priority), model.batcher.expected_wait(priority))
     if (too_long := wait - WAITING_SHARE * model.request_timeout) > 0:
         raise OverloadedError(
             f"what is waiting takes about {wait:.1f} s, and of the {model.request_timeout:g} s that a request gets "

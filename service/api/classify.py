@@ -86,7 +86,7 @@ async def classify_with_version(
 async def _classify(request: Request, name: str | None, version: str | None, query: ClassifyQuery) -> Response:
     options = ClassifyOptions(**query.model_dump(exclude={"show"}))
     work = _answer if query.show == "answer" else _show_frames
-    async with accepted_upload(request, name, version, ClassifierManifest) as (job, upload):
+    async with accepted_upload(request, name, version, ClassifierManifest, query.priority) as (job, upload):
         return await work(server_state(request).pipeline, job, upload, options)
 
 

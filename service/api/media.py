@@ -110,7 +110,7 @@ def _check_query(request: Request) -> None:
 
 @asynccontextmanager
 async def accepted_upload(
-    request: Request, name: str | None, version: str | None, kind: type[ManifestT]
+    request: Request, name: str | None, version: str | None, kind: type[ManifestT], priority: Priority
 ) -> AsyncIterator[tuple[Job[ManifestT], int]]:
     """Accept `request` and yield it with the file descriptor of its upload.
 
@@ -119,6 +119,7 @@ async def accepted_upload(
         name: Of the model; None: the default one of that kind.
         version: Of the model; None: its default one.
         kind: What the model must do.
+        priority: Of the request.
 
     Raises:
         ServiceError: Anything that `service.errors` names.
@@ -130,5 +131,5 @@ async def accepted_upload(
     state.check_open()
     model = state.repository.get(name, version, kind)
     receiving = receive_upload(request, settings.max_body_bytes, settings.upload_idle_timeout, state.upload_memory)
-    async with admitted(request, model, receiving) as (job, upload):
+    async with admitted(request, model, receiving, priority) as (job, upload):
         yield job, upload

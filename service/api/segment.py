@@ -123,7 +123,7 @@ async def _segment(request: Request, name: str | None, version: str | None, quer
         originals=query.output == "overlay" and query.show == "answer",
     )
     pipeline = server_state(request).pipeline
-    async with accepted_upload(request, name, version, SegmenterManifest) as (job, upload):
+    async with accepted_upload(request, name, version, SegmenterManifest, query.priority) as (job, upload):
         if query.show == "frames":
             return await _show_frames(pipeline, job, upload, options)
         result = await pipeline.segment(job, upload, options)

@@ -72,10 +72,10 @@ class DecodePool:
         """Requests that wait for a worker."""
         return sum(not future.done() for _, future in self._waiting)
 
-    @property
-    def expected_wait(self) -> float:
-        """Seconds until all requests that wait now will have a worker, judged by the last uploads."""
-        return self._seconds_for(self.waiting)
+    def expected_wait(self, priority: Priority) -> float:
+        """Return the seconds until all that a new request would wait for have a worker, judged by the last uploads."""
+        place = place_in_line(priority)
+        return self._seconds_for(sum(ahead <= place and not future.done() for ahead, future in self._waiting))
 
     @property
     def expected_decode(self) -> float:
@@ -132,16 +132,26 @@ class DecodePool:
         """Wait for a free worker, in order of arrival and priority. It is the caller's until `decode` or `release`.
 
         Raises:
-            QueueFullError: `max_waiting` requests are waiting already.
+            QueueFullError: `max_waiting` requests are waiting already, and none of them with less priority; or this one
+                had to give way to one with more.
         """
         if worker := self._idle_worker():
             return worker
+        place = place_in_line(priority)
         if self.waiting >= self.max_waiting:
-            raise QueueFullError(
-                f"{self.waiting} uploads are waiting to be decoded, as many as may; try again later",
-                retry_after=retry_after(self._seconds_for(1)),
-            )
-        return await self._next_worker(place_in_line(priority))
+            self._make_room(place)
+        return await self._next_worker(place)
+
+    def _make_room(self, place: float) -> None:
+        """Refuse whoever waits furthest behind `place`, or else the request that is to wait there."""
+        full = QueueFullError(
+            f"{self.waiting} uploads are waiting to be decoded, as many as may; try again later",
+            retry_after=retry_after(self._seconds_for(1)),
+        )
+        behind = [future for ahead, future in self._waiting if ahead > place and not future.done()]
+        if not behind:
+            raise full
+        behind[-1].set_exception(full)
 
     def _idle_worker(self) -> WorkerProcess | None:
         while self._idle:

@@ -559,12 +559,61 @@ class SlowRuntime(SummingRuntime):
         return super().run(frames, output)
 
 
+def test_normal_views_take_the_places_of_low_ones_in_a_full_queue() -> None:
+    async def scenario() -> None:
+        runtime = SummingRuntime()
+        async with running(runtime, size=1, queue=8) as batcher:
+            runtime.may_run.clear()
+            first = asyncio.create_task(batcher.submit(view(1)))
+            await asyncio.to_thread(runtime.running.wait, 5)
+            low = [
+                asyncio.create_task(batcher.submit(np.concatenate([view(value)] * 2), priority="low"))
+                for value in (2, 3)
+            ]
+            await asyncio.sleep(0)
+            normal = [asyncio.create_task(batcher.submit(view(value))) for value in (4, 5)]
+            await asyncio.sleep(0)
+            # Six wait, the first of them put together already: of the next three one is too many.
+            normal += [asyncio.create_task(batcher.submit(np.concatenate([view(6)] * 3)))]
+            await asyncio.sleep(0.01)
+            with pytest.raises(QueueFullError):
+                await batcher.submit(np.concatenate([view(7)] * 6))
+            runtime.may_run.set()
+            assert [values(outputs) for outputs in await asyncio.gather(first, *normal)] == [[1], [4], [5], [6, 6, 6]]
+            outcomes = await asyncio.gather(*low, return_exceptions=True)
+        # Those that came last give way, and all views of a request together.
+        assert [isinstance(outcome, QueueFullError) for outcome in outcomes] == [False, True]
+
+    asyncio.run(scenario())
+
+
+def test_low_views_do_not_count_for_what_normal_ones_wait_for() -> None:
+    async def scenario() -> None:
+        runtime = SlowRuntime()
+        async with running(runtime, size=1) as batcher:
+            await batcher.submit(view(1))
+            runtime.running.clear()
+            runtime.may_run.clear()
+            tasks = [asyncio.create_task(batcher.submit(view(1)))]
+            await asyncio.to_thread(runtime.running.wait, 5)
+            tasks += [asyncio.create_task(batcher.submit(np.concatenate([view(1)] * 10), priority="low"))]
+            await asyncio.sleep(0.05)
+            # The first of the ten is put together already; a view takes a fifth of a second or more.
+            assert batcher.expected_wait("normal") < batcher.expected_wait("low") / 5
+            assert batcher.expected_wait("low") >= 2
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
 def test_time_to_come_back_is_what_the_queue_takes() -> None:
     async def scenario() -> None:
         runtime = SlowRuntime()
         async with running(runtime, size=1, queue=20) as batcher:
             await batcher.submit(view(1))
-            assert batcher.expected_wait == 0
+            assert batcher.expected_wait("normal") == 0
             runtime.running.clear()
             runtime.may_run.clear()
             tasks = [asyncio.create_task(batcher.submit(view(1)))]
@@ -572,7 +621,7 @@ def test_time_to_come_back_is_what_the_queue_takes() -> None:
             tasks += [asyncio.create_task(batcher.submit(np.concatenate([view(1)] * 10))) for _ in range(2)]
             await asyncio.sleep(0.05)
             # Twenty views of a fifth of a second, or more where the machine is busy.
-            assert 4 <= batcher.expected_wait < 40
+            assert 4 <= batcher.expected_wait("normal") < 40
             with pytest.raises(QueueFullError) as refused:
                 await batcher.submit(np.concatenate([view(1)] * 15))
             assert refused.value.retry_after is not None
@@ -580,6 +629,6 @@ def test_time_to_come_back_is_what_the_queue_takes() -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            assert batcher.expected_wait == 0
+            assert batcher.expected_wait("normal") == 0
 
     asyncio.run(scenario())

@@ -54,6 +54,24 @@ def test_overload_is_shed_and_what_was_accepted_is_done(tmp_path: Path) -> None:
         assert httpx.post(f"{server.url}/v1/classify", content=CLIP, timeout=60).status_code == 200
 
 
+def test_normal_requests_take_the_places_of_low_ones_in_a_full_line(tmp_path: Path) -> None:
+    clip = encode(numbered_frames(240, 720, 1280), options={"preset": "ultrafast"})
+    with serving(tmp_path, decode_workers=1, max_waiting_uploads=3) as server, ThreadPoolExecutor(6) as threads:
+
+        def post(priority: str) -> httpx.Response:
+            query: dict[str, str | int] = {"priority": priority, "clips": 10}
+            return httpx.post(f"{server.url}/v1/classify", content=clip, params=query, timeout=120)
+
+        low = [threads.submit(post, "low") for _ in range(4)]
+        server.wait_for(lambda: metric(server, "clipserve_queue_depth") >= 3)
+        normal = [threads.submit(post, "normal") for _ in range(2)]
+        assert [answer.result().status_code for answer in normal] == [200, 200]
+        refused = [answer.result() for answer in low if answer.result().status_code != 200]
+        assert len(refused) == 2
+        for answer in refused:
+            assert_shed(answer, "queue_full")
+
+
 def test_what_cannot_be_done_in_time_is_refused_before_it_is_sent(tmp_path: Path) -> None:
     with serving(tmp_path, decode_workers=1, models=json.dumps({MODEL: {"request_timeout": 2}})) as server:
         # The pace becomes known.
