@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from service.errors import BadParameterError, InternalError, NotReadyError, QueueFullError
 from service.fairness import FairGate
+from service.instance import Instance
 from service.metrics import ClosedBy, ModelMetrics
 from service.priority import Priority, place_in_line
 from service.rate import ServiceTime, retry_after
@@ -33,9 +34,6 @@ logger = logging.getLogger(__name__)
 
 # What is said in Retry-After while no instance runs batches: nobody knows when one will.
 NOT_RUNNING_SECONDS = 10
-# Failed runs in a row after which an instance is probed, and the time between probes once it has failed one.
-FAILED_RUNS = 3
-PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -174,11 +172,12 @@ class Batcher:
     ) -> None:
         self.settings = settings
         self.statistics = ModelStatistics()
-        self._runtimes = runtimes
         self._executor = executor
         self._gate = gate
         self._metrics = metrics
-        self._probe = probe
+        self._instances = [
+            Instance(metrics.name, runtime, executor, settings.runtime_timeout, probe) for runtime in runtimes
+        ]
         # Submits on their way.
         self._expected = 0
         self._queue: list[_Item] = []
@@ -188,9 +187,6 @@ class Batcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._unanswered: set[_Item] = set()
         self._stopped = False
-        # Of each instance: runs in a row that failed, and why it runs no batches; empty: it does.
-        self._failures = [0] * len(runtimes)
-        self._problems = [""] * len(runtimes)
 
     @property
     def queue_depth(self) -> int:
@@ -213,7 +209,11 @@ class Batcher:
         """Why not every instance runs batches; empty: all do. The server is not ready otherwise."""
         if not self.alive:
             return "its batcher has stopped"
-        return next(filter(None, self._problems), "")
+        return next((instance.problem for instance in self._instances if instance.problem), "")
+
+    @property
+    def _none_runs(self) -> bool:
+        return all(instance.problem for instance in self._instances)
 
     def check_running(self) -> None:
         """Go on if an instance runs batches.
@@ -221,18 +221,15 @@ class Batcher:
         Raises:
             NotReadyError: The runs of all of them fail, or last longer than they may.
         """
-        if all(self._problems):
+        if self._none_runs:
             raise self._not_running()
 
     def _not_running(self) -> NotReadyError:
         return NotReadyError(f"{self._metrics.name} takes no requests: {self.problem}", retry_after=NOT_RUNNING_SECONDS)
 
-    def _take_out(self, instance: int, problem: str) -> None:
-        """Note why an instance runs no batches; if no other one does, whoever waits is refused at once."""
-        if problem != self._problems[instance]:
-            logger.error("%s is not ready: %s", self._metrics.name, problem)
-        self._problems[instance] = problem
-        if all(self._problems):
+    def _refuse_if_none_runs(self) -> None:
+        """Refuse whoever waits, at once, if no instance takes batches any more."""
+        if self._none_runs:
             waiting = [*self._queue, *(self._ahead.items if self._ahead else [])]
             self._queue = []
             _fail(waiting, self._not_running())
@@ -240,7 +237,7 @@ class Batcher:
     def start(self) -> None:
         """Start running batches in the running event loop."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._serve(instance)) for instance in range(len(self._runtimes))]
+        self._tasks = [loop.create_task(self._serve(instance)) for instance in self._instances]
 
     async def stop(self) -> None:
         """Stop; whatever is still waiting is told that the server is going away."""
@@ -338,9 +335,9 @@ class Batcher:
         self._metrics.views_cancelled(len(gone))
 
     def _seconds_for(self, views: int) -> float:
-        return self._seconds_a_view.of(views) / len(self._runtimes)
+        return self._seconds_a_view.of(views) / len(self._instances)
 
-    async def _serve(self, instance: int) -> None:
+    async def _serve(self, instance: Instance) -> None:
         """Run one batch after the other on one instance."""
         while True:
             await self._until_due()
@@ -355,28 +352,7 @@ class Batcher:
                     # One that hung tells nothing about the next.
                     seconds = min(perf_counter() - began, self.settings.runtime_timeout)
                     self._seconds_a_view.observe(len(batch.items), seconds)
-            await self._until_sound(instance)
-
-    async def _until_sound(self, instance: int) -> None:
-        """Wait, if the last runs of an instance have failed, until it runs at least what it is known to run.
-
-        The views that failed may be to blame themselves, and such requests must not make the model refuse others.
-        """
-        while self._probe and self._failures[instance] >= FAILED_RUNS:
-            try:
-                async with self._gate.turn(self._metrics.name) as end_turn:
-                    with self._watched(instance, end_turn):
-                        await asyncio.get_running_loop().run_in_executor(
-                            self._executor, self._probe, self._runtimes[instance]
-                        )
-            except Exception as error:
-                logger.warning("%s: what is known to run fails too: %s", self._metrics.name, error)
-                self._take_out(instance, f"its runs fail; it is tried again every {PROBE_SECONDS:g} s")
-                await asyncio.sleep(PROBE_SECONDS)
-            else:
-                if self._problems[instance]:
-                    logger.warning("%s: its runs succeed again", self._metrics.name)
-                self._failures[instance], self._problems[instance] = 0, ""
+            await instance.until_sound(self._gate, self._refuse_if_none_runs)
 
     async def _until_due(self) -> None:
         """Wait until there is a batch to run: a full one, or one whose delay is over."""
@@ -455,19 +431,13 @@ class Batcher:
             return None
         return _Batch(items, closed_by, frames, perf_counter() - began)
 
-    async def _run(self, instance: int, batch: _Batch, end_turn: Callable[[], None]) -> None:
+    async def _run(self, instance: Instance, batch: _Batch, end_turn: Callable[[], None]) -> None:
         """Run a batch and hand out its results. If it fails, each of its views is run alone: one may be to blame."""
         started = perf_counter()
         output = batch.items[0].output
         try:
-            with self._watched(instance, end_turn):
-                results = await asyncio.get_running_loop().run_in_executor(
-                    self._executor, self._runtimes[instance].run, batch.frames, output
-                )
-            if len(results) != len(batch.frames):
-                raise InternalError(f"{len(batch.frames)} views went in, {len(results)} results came out")
+            results = await instance.run(batch.frames, output, end_turn, self._refuse_if_none_runs)
         except Exception as error:
-            self._failures[instance] += 1
             logger.exception("a batch of %d views failed", len(batch.items))
             if len(batch.items) == 1:
                 _fail(batch.items, InternalError(f"the network could not be run: {error}"))
@@ -475,7 +445,6 @@ class Batcher:
                 if alone := await self._put_together([item], batch.closed_by):
                     await self._run(instance, alone, end_turn)
             return
-        self._failures[instance] = 0
         done = perf_counter()
         self._metrics.batch_run(len(batch.items), batch.closed_by)
         # What was added to reach the size has no item.
@@ -485,30 +454,6 @@ class Batcher:
         waited = sum(started - item.submitted for item in batch.items)
         stages = (batch.preparation, done - started, perf_counter() - done)
         self.statistics.add_batch(len(batch.items), waited, stages)
-
-    @contextmanager
-    def _watched(self, instance: int, end_turn: Callable[[], None]) -> Iterator[None]:
-        """Watch the block, which is a run. Nothing can stop it; when it lasts too long, nothing waits for it any more.
-
-        Other models get their turns then, and whoever waits for the last instance is refused at once instead of at
-        its deadline, until the run returns after all.
-        """
-        began, before, overdue = perf_counter(), self._problems[instance], False
-
-        def give_up() -> None:
-            nonlocal overdue
-            overdue = True
-            end_turn()
-            self._take_out(instance, f"a run has not returned within {self.settings.runtime_timeout:g} s")
-
-        timer = asyncio.get_running_loop().call_later(self.settings.runtime_timeout, give_up)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            if overdue:
-                self._problems[instance] = before
-                logger.warning("%s: the run has returned after %.1f s", self._metrics.name, perf_counter() - began)
 
 
 def _stacked(views: list[NDArray[np.uint8]], rows: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service import batching
+from service import instance
 from service.batching import BatchSettings
 from service.errors import InternalError, NotReadyError
 from service.fairness import FairGate
@@ -64,7 +64,7 @@ def views(count: int, brightness: int = 0) -> NDArray[np.uint8]:
 def test_model_whose_runs_all_fail_refuses_until_its_runtime_has_recovered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(instance, "PROBE_SECONDS", 0.1)
 
     async def scenario() -> None:
         runtime = BreakableRuntime()
@@ -103,7 +103,7 @@ def test_requests_that_fail_by_their_own_views_keep_nobody_else_from_the_model(t
 
 
 def test_instance_beside_one_that_fails_takes_all_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "PROBE_SECONDS", 3600.0)
+    monkeypatch.setattr(instance, "PROBE_SECONDS", 3600.0)
 
     async def scenario() -> None:
         broken, sound = BreakableRuntime(), BreakableRuntime()
