@@ -12,9 +12,9 @@ from pathlib import Path
 from service.errors import ManifestError
 from service.manifest import MANIFEST_FILE, MAX_TEXT_BYTES, open_file, parse_version, unreadable
 
-# What is gone while we look, is no folder, links to itself, or is not ours to read (lost+found of a volume) is not an
-# artefact. Any other error may be the file system's, and what is served then stays.
-_NOT_AN_ARTEFACT = frozenset({ENOENT, ENOTDIR, ELOOP, EACCES, EPERM})
+# What is gone while we look, is no folder, leads nowhere or to itself, or is not ours to read (as lost+found) is
+# passed over. Any other error may be the file system's, and what is served then stays.
+_PASSED_OVER = frozenset({ENOENT, ENOTDIR, ELOOP, EACCES, EPERM})
 _CURE = "export one with `clipserve export NAME`, or name another folder (--repository, CLIPSERVE_REPOSITORY)"
 
 
@@ -25,7 +25,7 @@ class Found:
     Attributes:
         folder: Its path.
         manifest: SHA-256 of its manifest, which names that of every other file: other content has another one.
-        files: Name, bytes and time of change of every file; it changes as long as files are being copied.
+        files: Name, bytes and time of change of every file that is there; it changes as long as files are being copied.
     """
 
     folder: Path
@@ -76,7 +76,7 @@ def _versions(model: Path) -> Iterator[tuple[int, Found]]:
             if number is not None and (found := _look(folder)):
                 yield number, found
     except OSError as error:
-        if error.errno not in _NOT_AN_ARTEFACT:
+        if error.errno not in _PASSED_OVER:
             raise
 
 
@@ -85,13 +85,29 @@ def _look(folder: Path) -> Found | None:
         with open_file(folder / MANIFEST_FILE) as file:
             # Of one that is too large this is enough to tell it from others; loading refuses it.
             manifest = file.read(MAX_TEXT_BYTES)
-        files = [(file.name, file.stat()) for file in folder.iterdir()]
+        with os.scandir(folder) as entries:
+            files = frozenset(mark for entry in entries if (mark := _mark(entry)))
     except OSError as error:
-        if error.errno not in _NOT_AN_ARTEFACT:
+        if error.errno not in _PASSED_OVER:
             raise
         return None
     except ManifestError:
         # A folder, a pipe or anything else that is called so.
         return None
-    marks = frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
-    return Found(folder, hashlib.sha256(manifest).hexdigest(), marks)
+    return Found(folder, hashlib.sha256(manifest).hexdigest(), files)
+
+
+def _mark(entry: os.DirEntry[str]) -> tuple[str, int, int] | None:
+    """Return what a file's change is seen by; None of one that cannot be looked at.
+
+    Editors lock a file by a link to nothing beside it, and what copies files renames them: the artefact is there all
+    the same.
+    """
+    try:
+        # Of what a link names: Kubernetes mounts files of a volume as links.
+        stat = entry.stat()
+    except OSError as error:
+        if error.errno not in _PASSED_OVER:
+            raise
+        return None
+    return entry.name, stat.st_size, stat.st_mtime_ns

@@ -23,6 +23,7 @@ from tritonclient.utils import InferenceServerException
 
 from demo.shapes import LABELS
 from service.manifest import ManifestError, read_artefact
+from service.repository.artefacts import find_artefacts
 from tests.classifier import SIDE, write_classifier, write_manifest
 from tests.command import clipserve, finding
 from tests.keys import bearer, entry, setting
@@ -414,6 +415,53 @@ def test_folder_is_followed(tmp_path: Path) -> None:
         (tmp_path / "away").rename(models)
         write_classifier(models, "new", 5)
         server.wait_for(lambda: classify(server, "models/new/classify") == ("5", "class 5"))
+
+
+def test_files_that_come_and_go_beside_a_model_unload_nothing(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    folder = write_classifier(models, "m", 1)
+    with served(tmp_path, watch_interval=INTERVAL) as server:
+        # Emacs locks a file so, and the second links to itself.
+        (folder / ".#manifest.json").symlink_to("somebody@host.123:456")
+        (folder / "loop").symlink_to("loop")
+        write_classifier(models, "new", 2)
+        # By then the folder was looked at.
+        server.wait_for(lambda: index(server).get("new/2") == "READY")
+        assert classify(server, "models/m/classify") == ("1", "class 1")
+        # Beside them a change is still seen.
+        elsewhere = write_classifier(tmp_path / "elsewhere", "new", 3)
+        (elsewhere / ".#labels.txt").symlink_to("somebody@host.123:456")
+        sound = (elsewhere / "labels.txt").read_text()
+        break_file(elsewhere)
+        elsewhere.rename(models / "new/3")
+        server.wait_for(lambda: "sha256 differs" in reason(server, "new", "3"))
+        (models / "new/3/labels.txt").write_text(sound)
+        server.wait_for(lambda: index(server).get("new/3") == "READY")
+        log = server.log.read_text()
+    assert log.count("loaded m/1") == 1
+    assert "unloaded m/1" not in log
+
+
+def test_file_that_is_renamed_during_the_look_hides_no_version(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path, "m", 1)
+    for number in range(50):
+        (folder / f"notes.{number}").touch()
+    done = Event()
+
+    def rename() -> None:
+        while not done.is_set():
+            for number in range(50):
+                (folder / f"notes.{number}").rename(folder / f".notes.{number}")
+                (folder / f".notes.{number}").rename(folder / f"notes.{number}")
+
+    with ThreadPoolExecutor(1) as executor:
+        renaming = executor.submit(rename)
+        try:
+            for _ in range(200):
+                assert find_artefacts(tmp_path)["m"][1].folder == folder
+        finally:
+            done.set()
+        renaming.result()
 
 
 def test_no_request_is_lost_while_versions_change(tmp_path: Path) -> None:
