@@ -1,5 +1,6 @@
 """What /proc tells of processes."""
 
+import os
 from pathlib import Path
 
 
@@ -16,8 +17,18 @@ def decode_workers(pid: int | str = "self") -> set[int]:
 
 def is_running(pid: int) -> bool:
     """Tell whether a process has not ended; one that has may be left to be collected by whoever adopted it."""
-    state = _read(pid, "stat").rpartition(") ")[2]
-    return bool(state) and not state.startswith("Z")
+    state = _fields(pid)[:1]
+    return state not in ([], ["Z"])
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    return sum(map(int, _fields(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(pid: int) -> list[str]:
+    """Return what is known of a process from its state on (proc_pid_stat(5)); nothing of one that is gone."""
+    return _read(pid, "stat").rpartition(") ")[2].split()
 
 
 def _read(pid: int, name: str) -> str:

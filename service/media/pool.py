@@ -96,11 +96,6 @@ class DecodePool:
         return not self._start_failed or any(worker.alive for worker in self._all)
 
     @property
-    def process_ids(self) -> list[int]:
-        """Process numbers of the workers."""
-        return [worker.process.pid for worker in self._all]
-
-    @property
     def unfiltered(self) -> str | None:
         """Why there are workers whose system calls are not filtered; None if there are none."""
         return next((worker.unfiltered for worker in self._all if worker.unfiltered), None)

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image
 from service.errors import MediaLimitError, ServiceError, UndecodableMediaError
 from service.media.pool import DecodePool
 from tests.media import decode, decode_request, encode
+from tests.processes import decode_workers
 from tests.server import ROOT, serving
 from tests.service.test_decoding import ENCODINGS, FRAMES
 from tests.service.test_pool import CLIP, decode_in, pool
@@ -164,7 +165,7 @@ MEDIA = ENCODINGS | {
 def test_every_kind_of_medium_decodes_in_the_sandbox_as_outside() -> None:
     async def scenario() -> None:
         async with pool() as running:
-            before = running.process_ids
+            before = decode_workers()
             for name, content in MEDIA.items():
                 for request in (decode_request(), decode_request(interpolation="bicubic", clips=2, crops=3)):
                     decoded = await decode_in(running, content, request)
@@ -172,7 +173,7 @@ def test_every_kind_of_medium_decodes_in_the_sandbox_as_outside() -> None:
                     assert decoded.result == result, name
                     assert np.array_equal(decoded.arrays[0], pixels), name
             assert running.unfiltered is None
-            assert running.process_ids == before
+            assert decode_workers() == before
 
     asyncio.run(scenario())
 
