@@ -64,11 +64,15 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
         """Begin to stop; the signal is not raised once more afterwards, since being asked to stop is no failure."""
+        self.stop(sig)
+        for number in HANDLED_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+    def stop(self, sig: int) -> None:
+        """Begin to stop as at that signal."""
         if sig == signal.SIGTERM:
             self._delay = self._settings.drain_delay
         self.should_exit = True
-        for number in HANDLED_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then let uvicorn close what is left."""

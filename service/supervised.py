@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from types import FrameType
 
 from service.app import create_app
 from service.logs import configure_logging
@@ -16,7 +17,7 @@ from service.supervisor import READY
 
 
 class SupervisedServer(Server):
-    """A server that tells its parent when it listens, and drains when the parent is gone.
+    """A server that tells its parent when it listens, and drains when the parent asks for it or is gone.
 
     Args:
         settings: All settings.
@@ -31,14 +32,22 @@ class SupervisedServer(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, listen, report."""
         await super().startup(sockets)
-        asyncio.get_running_loop().add_reader(self._control, self._lose_parent)
+        asyncio.get_running_loop().add_reader(self._control, self._obey)
         # A parent that is gone already is noticed by the reader.
         with suppress(ConnectionError):
             self._control.send(READY)
 
-    def _lose_parent(self) -> None:
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """Begin to stop, however often a signal comes: the parent is the one who ends this process at once."""
+        self.stop(sig)
+
+    def _obey(self) -> None:
+        """Stop as at the signal that the parent names; it names none when it is gone."""
         asyncio.get_running_loop().remove_reader(self._control)
-        self.handle_exit(signal.SIGTERM, None)
+        named = b""
+        with suppress(ConnectionError):
+            named = self._control.recv(1)
+        self.stop(named[0] if named else signal.SIGTERM)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """Several server processes on one port: started together, replaced when one dies, drained together.
 
 They share the sockets that the parent was given; each process listens once it is ready, so that nobody is sent to one
-that is still loading. Parent and process share a control socket: the process reports on it that it is ready, and takes
-its closing for the death of the parent.
+that is still loading. Parent and process share a control socket: the process reports on it that it is ready, the parent
+asks on it for the drain, and its closing tells the process that the parent is dead. Signals would not do: systemd sends
+its own to parent and processes alike, and a process could not tell that from a second one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import BinaryIO
 
 from service.settings import Settings
@@ -22,7 +24,6 @@ logger = logging.getLogger(__name__)
 READY = b"ready"
 # Seconds before a process that ended is replaced; one that cannot start must not take the machine with it.
 PAUSE_SECONDS = 1.0
-ASKED_TO_STOP = (0, -signal.SIGTERM, -signal.SIGINT)
 
 
 class Supervisor:
@@ -40,9 +41,11 @@ class Supervisor:
         self._settings = settings
         self._listeners = listeners
         self._starting: set[asyncio.subprocess.Process] = set()
-        self._ready: set[asyncio.subprocess.Process] = set()
+        # With the control socket of each.
+        self._ready: dict[asyncio.subprocess.Process, socket.socket] = {}
         self._started = False
         self._stopping = False
+        self._killed = False
         self._status = 0
 
     async def run(self) -> int:
@@ -54,15 +57,19 @@ class Supervisor:
         return self._status
 
     def _stop(self, number: signal.Signals) -> None:
-        """Pass a signal on: the first begins the drain, the second ends every process at once."""
+        """Begin the drain at the first signal, and end every process at the second."""
+        self._killed = self._stopping
         self._stopping = True
         # The port is open as long as anybody holds it.
         for listener in self._listeners:
             listener.close()
-        for process in self._starting:
-            process.kill()
-        for process in self._ready:
-            process.send_signal(number)
+        # Any of them may just have ended.
+        for process in (*self._starting, *(self._ready if self._killed else ())):
+            with suppress(ProcessLookupError):
+                process.kill()
+        for control in () if self._killed else self._ready.values():
+            with suppress(ConnectionError):
+                control.send(bytes([number]))
 
     async def _keep_running(self) -> None:
         while not self._stopping:
@@ -100,19 +107,20 @@ class Supervisor:
                 process.kill()
             await self._wait_until_ready(process, ours)
             status = await process.wait()
-        if process in self._ready and self._stopping and status not in ASKED_TO_STOP:
+        if process in self._ready and self._stopping and not self._killed and status:
             logger.error("a server process ended with status %d while it drained", status)
             self._status = 1
         self._starting.discard(process)
-        self._ready.discard(process)
+        self._ready.pop(process, None)
         return status
 
     async def _wait_until_ready(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
         """Wait until the process reports that it listens; returns as well when it ends before."""
         control.setblocking(False)
-        if await asyncio.get_running_loop().sock_recv(control, len(READY)) == READY:
+        reported = await asyncio.get_running_loop().sock_recv(control, len(READY))
+        if reported == READY and not self._stopping:
             self._starting.discard(process)
-            self._ready.add(process)
+            self._ready[process] = control
             if not self._started and len(self._ready) == self._settings.processes:
                 self._started = True
                 logger.info("all %d server processes take requests", len(self._ready))

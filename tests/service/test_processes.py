@@ -12,7 +12,7 @@ import pytest
 from demo.local_server import free_port
 from tests.command import clipserve
 from tests.processes import children, is_running
-from tests.server import RunningServer, serving
+from tests.server import RunningServer, begun_upload, serving
 from tests.waiting import wait_for
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
@@ -81,6 +81,22 @@ def test_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(30)
         wait_for_exit(pids)
+
+
+def test_termination_of_parent_and_processes_alike_finishes_what_was_accepted(tmp_path: Path) -> None:
+    """As systemd stops a service (KillMode=control-group)."""
+    with serving(tmp_path, processes=2, decode_workers=1, upload_idle_timeout=60) as server:
+        pids = two_processes(server)
+        with begun_upload(server, CLIP, sent=100) as accepted:
+            for pid in (server.process.pid, *pids):
+                os.kill(pid, signal.SIGTERM)
+            server.wait_for(lambda: "draining: " in server.log.read_text())
+            for pid in filter(is_running, pids):
+                os.kill(pid, signal.SIGTERM)
+            time.sleep(0.5)
+            accepted.sendall(CLIP[100:])
+            assert accepted.recv(65536).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(30) == 0
 
 
 def test_failed_start_ends_the_parent_with_a_reason(tmp_path: Path) -> None:
