@@ -240,7 +240,7 @@ class _Manifest(_Part):
     licence: str
     opset: int
     max_batch_size: int = Field(gt=0)
-    precisions: dict[PrecisionName, Precision]
+    precisions: dict[PrecisionName, Precision] = Field(min_length=1)
     tools: dict[str, str]
     files: dict[str, str]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from service.batching import BatchSettings
+from service.errors import RuntimeLoadError
 from service.fairness import FairGate
 from service.machine import ThreadPlan
 from service.manifest import Manifest, read_artefact
@@ -48,13 +49,21 @@ class Loader:
         """
         loads = self._metrics.model_loads
         try:
-            model = await asyncio.to_thread(self._load, folder)
+            model = await asyncio.to_thread(self._load_in_thread, folder)
         except Exception:
             loads.labels(folder.parent.name, "failed").inc()
             raise
         model.batcher.start()
         loads.labels(folder.parent.name, "loaded").inc()
         return model
+
+    def _load_in_thread(self, folder: Path) -> ServedModel[Any]:
+        try:
+            return self._load(folder)
+        except StopIteration as error:
+            # asyncio hands it on to nobody: whoever waits for the thread would wait for ever.
+            logger.exception("loading %s raised what only an iterator should", folder)
+            raise RuntimeLoadError("StopIteration; the server's log has more") from error
 
     def _load(self, folder: Path) -> ServedModel[Any]:
         artefact = read_artefact(folder)

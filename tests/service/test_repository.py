@@ -600,6 +600,24 @@ def test_version_that_cannot_be_loaded_by_hand_changes_nothing(tmp_path: Path) -
         assert "/v1/classify asks m (the first by name" in server.log.read_text()
 
 
+def test_manifest_without_a_model_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    keys = setting(entry("root", "root-key", admin=True))
+    with served(tmp_path, api_keys=keys) as server:
+        write_manifest(write_classifier(models, "m", 2), precisions={})
+
+        def change(path: str) -> httpx.Response:
+            return httpx.post(f"{server.url}/v2/repository/models/{path}", headers=bearer("root-key"), timeout=30)
+
+        refused = change("m/load")
+        assert refused.status_code == 400
+        assert "m/2/manifest.json is not a valid manifest: precisions: " in refused.json()["error"]
+        assert change("m/unload").status_code == 200
+        assert change("m/versions/1/load").status_code == 200
+        assert server.terminate() == 0
+
+
 def test_default_model_that_was_unloaded_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_classifier(tmp_path / "models", name, 1)
