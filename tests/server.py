@@ -74,7 +74,15 @@ def link_models(folder: Path) -> Path:
 
 @contextmanager
 def serving(folder: Path, **settings: object) -> Iterator[RunningServer]:
-    """Run a server with the given settings until the block ends; its log goes to `folder`.
+    """Run a server until the block ends, which begins when it is ready; otherwise as `starting`."""
+    with starting(folder, **settings) as server:
+        wait_until_ready(server)
+        yield server
+
+
+@contextmanager
+def starting(folder: Path, **settings: object) -> Iterator[RunningServer]:
+    """Start a server with the given settings and run it until the block ends; its log goes to `folder`.
 
     Unless a setting says so, it serves SERVED alone and does not linger at its end.
     """
@@ -93,7 +101,6 @@ def serving(folder: Path, **settings: object) -> Iterator[RunningServer]:
         )
     server = RunningServer(process, f"http://127.0.0.1:{port}", log)
     try:
-        wait_until_ready(server)
         yield server
     finally:
         if process.poll() is None:

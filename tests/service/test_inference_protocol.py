@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo.clips import encode_picture
-from demo.local_server import free_port
 from demo.shapes import LABELS
 from service.app import create_app
 from service.settings import Settings
 from tests.segmenter import COLOURS, write_segmenter
 from tests.segmenter import NAME as SEGMENTER
-from tests.server import ROOT, RunningServer, begun_upload, running, serving, unless, wait_until_ready
+from tests.server import ROOT, RunningServer, begun_upload, running, serving, unless
 
 MODEL, SEGMENTOR = "uniformer_tiny_shapes", "uniformer_tiny_shapes_fpn"
 INFER = f"/v2/models/{MODEL}/infer"
@@ -553,33 +552,6 @@ def test_client_that_leaves_takes_its_work_along(server: RunningServer, client: 
     after = statistics_of(client)["inference_stats"]
     assert after["success"]["count"] == before["success"]["count"]
     assert client.infer(MODEL, [frames_input(FRAMES)]).as_numpy("logits").shape == (3, 11)
-
-
-def test_readiness_is_503_in_the_protocols_form_while_starting(tmp_path: Path) -> None:
-    port = free_port()
-    with (tmp_path / "log").open("wb") as log:
-        # So many workers take long enough to start for the server to be asked meanwhile.
-        command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--decode-workers", "12"]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-    server = RunningServer(process, f"http://127.0.0.1:{port}", tmp_path / "log")
-    try:
-        seen = set()
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and 200 not in seen:
-            try:
-                answer = httpx.get(f"{server.url}/v2/health/ready")
-            except httpx.TransportError:
-                continue
-            seen.add(answer.status_code)
-            if answer.status_code == 503:
-                error_of(answer, 503)
-                assert httpx.get(f"{server.url}/v2/health/live").status_code == 200
-                model = httpx.get(f"{server.url}/v2/models/{MODEL}/ready")
-                assert model.status_code in (200, 503)
-        assert seen == {200, 503}
-    finally:
-        wait_until_ready(server)
-        server.terminate()
 
 
 def blocks(height: int, width: int, seed: int) -> NDArray[np.uint8]:
