@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-import yaml  # a dependency of pre-commit
+import yaml
 from fastapi.routing import iter_route_contexts
 
 from service.app import create_app
