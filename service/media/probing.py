@@ -8,7 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from math import ceil
+from statistics import median_low
 from typing import Any, BinaryIO
 
 import av
@@ -32,6 +34,10 @@ MOST_ROWS = 65535
 EMPTY_PACKETS_A_FRAME = 4
 # Two minutes of 1920x1080 at 17 frames a second; to draw them takes the better part of decode_cpu_seconds.
 MOST_DRAWN_PIXELS = 1 << 32
+# A container's rate may be so many times that of its time stamps: some say what was meant, before frames were dropped.
+MOST_OVERSTATED = Fraction(3, 2)
+# A rate as near as that to the time stamps is the one that they were rounded from.
+ROUNDING = Fraction(1, 100)
 # Containers whose header says of a stream what others leave to its first packets.
 DESCRIPTIVE_FORMATS = (MP4, MOV, MATROSKA, WEBM)
 
@@ -43,7 +49,7 @@ class FrameIndex:
     Attributes:
         ticks: Presentation time of each frame in units of `tick` from the first, ascending.
         tick: Seconds of one unit.
-        fps: Average frames a second as the container says, or None.
+        fps: Average frames a second, or None.
         origin: Time stamp of the first frame; None: the frame rate makes the times.
     """
 
@@ -322,9 +328,15 @@ def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLi
     """
     if not stamps:
         raise UndecodableMediaError("the upload holds no video frames")
-    # What a header says can be negative.
-    fps = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate > 0), None)
-    index = _index_by_time(stamps, stream.time_base, fps)
+    known = sorted(stamp for stamp in stamps if stamp is not None)
+    tick, stated, guessed = stream.time_base, _positive(stream.average_rate), _positive(stream.guessed_rate)
+    if tick is None or len(known) < len(stamps):
+        # Without time stamps (raw AVI), the frame rate makes the times.
+        fps = stated or guessed
+        index = FrameIndex(tuple(range(len(stamps))), 1 / (fps or Fraction(25)), fps)
+    else:
+        ticks = tuple(stamp - known[0] for stamp in known)
+        index = FrameIndex(ticks, tick, _frame_rate(ticks, tick, stated, guessed), known[0])
     if index.duration is not None and index.duration > limits.max_seconds:
         raise MediaLimitError(
             f"the video lasts {index.duration:.1f} s; the limit is {limits.max_seconds:g} s: cut it into shorter parts"
@@ -332,9 +344,31 @@ def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLi
     return index
 
 
-def _index_by_time(stamps: list[int | None], time_base: Fraction | None, fps: Fraction | None) -> FrameIndex:
-    """Return frames with ascending times from 0; without time stamps (raw AVI), the frame rate makes them."""
-    known = sorted(stamp for stamp in stamps if stamp is not None)
-    if time_base is None or len(known) < len(stamps):
-        return FrameIndex(tuple(range(len(stamps))), 1 / (fps or Fraction(25)), fps)
-    return FrameIndex(tuple(stamp - known[0] for stamp in known), time_base, fps, known[0])
+def _positive(rate: Fraction | None) -> Fraction | None:
+    # What a header says can be negative.
+    return rate if rate and rate > 0 else None
+
+
+def _frame_rate(
+    ticks: tuple[int, ...], tick: Fraction, stated: Fraction | None, guessed: Fraction | None
+) -> Fraction | None:
+    """Return the average frames a second: as the container states them, unless the time stamps belie it.
+
+    What browsers record states no rate, and a stream that was copied from another container the wrong one: FFmpeg then
+    takes the unit of the time stamps for it, 1000 frames a second or 30000. A rate is believed if most frames come as
+    fast as it says, although there may be gaps, as in a live recording.
+
+    Args:
+        ticks: When the frames show, ascending from 0.
+        tick: Seconds of one unit of them.
+        stated: What the container says.
+        guessed: What FFmpeg makes of the first time stamps.
+    """
+    length = ticks[-1] * tick
+    if not length:
+        return stated or guessed
+    longest = MOST_OVERSTATED / stated if stated else 0
+    if length / len(ticks) <= longest or median_low(b - a for a, b in pairwise(ticks)) * tick <= longest:
+        return stated
+    measured = (len(ticks) - 1) / length
+    return guessed if guessed and abs(guessed / measured - 1) <= ROUNDING else measured
