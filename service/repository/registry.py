@@ -140,9 +140,7 @@ class Repository:
         """
         async with self._changing:
             model = self.model(name)
-            found = {number: known.found for number, known in model.versions.items() if known.found}
-            model.serve_no_longer(self._number(name, version, model.versions))
-            await model.update(found)
+            await model.unload(self._number(name, version, model.versions))
 
     async def _look_for(self, name: str) -> Versions:
         try:

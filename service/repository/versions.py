@@ -160,18 +160,22 @@ class Model:
         Returns:
             Why versions that were asked for are not served, or not as they lie in the folder, by number.
         """
-        before = self._by_hand
-        self._by_hand = None if number is None else self._served | {number}
-        failures = await self.update(found, again=True)
         if number is None:
-            return failures
-        if number in failures:
-            self._by_hand = before
-        return {number: failures[number]} if number in failures else {}
+            self._by_hand = None
+            return await self.update(found, again=True)
+        before = self._by_hand
+        self._by_hand = self._served | {number}
+        failures = await self._bring_about(self._by_hand, found, again=True)
+        if number not in failures:
+            return {}
+        self._by_hand = before
+        return {number: failures[number]}
 
-    def serve_no_longer(self, number: int | None) -> None:
-        """Serve from the next update on exactly what is served now, but for version `number`, or None: nothing."""
+    async def unload(self, number: int | None) -> None:
+        """Serve, from now on, exactly what is served now, but for version `number`, or None: nothing."""
         self._by_hand = frozenset() if number is None else self._served - {number}
+        found = {version.number: version.found for version in self.versions.values() if version.found}
+        await self._bring_about(self._by_hand, found)
 
     @property
     def _served(self) -> frozenset[int]:
@@ -186,10 +190,15 @@ class Model:
         Returns:
             Why versions that were to be served are not, or not as they lie in the folder, by number.
         """
+        return await self._bring_about(self._wanted(found), found, again)
+
+    async def _bring_about(
+        self, wanted: frozenset[int], found: Mapping[int, Found], again: bool = False
+    ) -> dict[int, str]:
+        """Do as `update` says of the versions that are `wanted`, each of which lies in the folder or is served."""
         for number in sorted(found.keys() | self.versions.keys()):
             self.versions.setdefault(number, Version(number)).found = found.get(number)
         self.versions = dict(sorted(self.versions.items()))
-        wanted = self._wanted(found)
         kept: set[int] = set()
         failures: dict[int, str] = {}
         for number in sorted(wanted, reverse=True):
@@ -218,7 +227,8 @@ class Model:
     async def _bring_up(self, version: Version, again: bool) -> bool:
         """Load the version as it lies in the folder, if it is not loaded; return whether it then takes requests."""
         found = version.found
-        assert found is not None
+        if found is None:
+            return version.alive
         if version.alive and version.source == found.manifest:
             version.failed, version.problem = None, ""
             return True

@@ -600,6 +600,47 @@ def test_version_that_cannot_be_loaded_by_hand_changes_nothing(tmp_path: Path) -
         assert "/v1/classify asks m (the first by name" in server.log.read_text()
 
 
+def test_version_whose_folder_is_gone_stays_while_others_are_loaded_by_hand(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_classifier(models, "m", 1)
+    keys = setting(entry("root", "root-key", admin=True))
+    with served(tmp_path, api_keys=keys) as server:
+
+        def change(path: str) -> None:
+            answer = httpx.post(f"{server.url}/v2/repository/models/{path}", headers=bearer("root-key"), timeout=60)
+            assert answer.status_code == 200, answer.text
+
+        def ready() -> list[bool]:
+            admin = connected(server)
+            return [admin.is_model_ready("m", version, headers=bearer("root-key")) for version in ("1", "2", "3")]
+
+        (models / "m/1").rename(tmp_path / "away")
+        write_classifier(models, "m", 2)
+        change("m/versions/2/load")
+        assert ready() == [True, True, False]
+        write_classifier(models, "m", 3)
+        change("m/versions/3/load")
+        assert ready() == [True, True, True]
+        change("m/versions/2/unload")
+        assert ready() == [True, False, True]
+        # As the settings choose, of what lies in the folder.
+        change("m/load")
+        assert ready() == [False, False, True]
+
+
+def test_followed_folder_takes_away_what_was_loaded_by_hand(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    for version in (1, 2):
+        write_classifier(models, "m", version)
+    keys = setting(entry("root", "root-key", admin=True))
+    with served(tmp_path, watch_interval=INTERVAL, api_keys=keys) as server:
+        admin = connected(server)
+        admin.load_model("m/versions/1", headers=bearer("root-key"))
+        shutil.rmtree(models / "m/1")
+        server.wait_for(lambda: "unloaded m/1" in server.log.read_text())
+        assert admin.is_model_ready("m", "2", headers=bearer("root-key"))
+
+
 def test_manifest_without_a_model_file_keeps_nobody_waiting(tmp_path: Path) -> None:
     models = tmp_path / "models"
     write_classifier(models, "m", 1)
