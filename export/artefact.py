@@ -15,8 +15,8 @@ from export.clips import read_clips
 from export.errors import ExportError
 from export.graph import served_network
 from export.manifests import digests_of, make_manifest
+from export.model_files import PrecisionWriter
 from export.names import is_servable
-from export.precision_files import PrecisionWriter
 from export.progress import Report
 from export.sources import Sources
 from export.staging import check_free, staging

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from export.errors import ExportError
-from export.precision import converted, sensitive_in_float32
+from export.half_precision import converted, sensitive_in_float32
 from export.rewrites import RuntimeName, rewritten
 from models import Network, model_entry
 from models.segmentation import Segmentor, resize

@@ -13,8 +13,8 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import rewrite
 
 from export.rewrites.batch_norm import FoldBatchNorm
+from export.rewrites.conv_types import unify_types
 from export.rewrites.merged_transposes import MergeTransposes
-from export.rewrites.precision import unify_types
 from export.rewrites.time_as_channels import TimeAsChannels
 
 RuntimeName = Literal["onnxruntime", "openvino"]

@@ -78,7 +78,7 @@ def test_interrupted_export_cleans_up_by_itself(repository: Path, number: signal
 
 INTERRUPTED_IN_A_FINALISER = """
 import os, signal, sys, time
-from export import precision_files
+from export import model_files
 from service.cli import main
 
 class Finalised:
@@ -86,11 +86,11 @@ class Finalised:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
 
-def ask_torch(*arguments, ask=precision_files.torch_cases):
+def ask_torch(*arguments, ask=model_files.torch_cases):
     Finalised()
     return ask(*arguments)
 
-precision_files.torch_cases = ask_torch
+model_files.torch_cases = ask_torch
 sys.exit(main(sys.argv[1:]))
 """
 

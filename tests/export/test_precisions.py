@@ -23,7 +23,7 @@ from demo.labelled import write_clips
 from export.clips import read_clips
 from export.errors import ExportError
 from export.graph import served_network
-from export.precision import converted
+from export.half_precision import converted
 from export.quantization import quantise
 from export.verification import torch_outputs
 from models import create_model, load_checkpoint, model_entry
