@@ -78,7 +78,8 @@ def run_module(arguments: Sequence[str], parts: int = 0, unit: str = "", content
     environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", *arguments],
+            # Without -P Python would look for all modules in the present folder first.
+            [sys.executable, "-P", "-m", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -94,7 +94,8 @@ class Supervisor:
             # The process is to know what was given and what is a default.
             with theirs, _memory_file(self._settings.model_dump_json(exclude_unset=True)) as settings:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "service.supervised"),
+                    # Without -P Python would look for all modules in the present folder first.
+                    *(sys.executable, "-P", "-m", "service.supervised"),
                     *map(str, descriptors),
                     pass_fds=descriptors,
                     # Not an argument, which other users of the machine can read and which has a limit.

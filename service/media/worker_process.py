@@ -225,7 +225,8 @@ class WorkerProcess:
 
 async def _start_process(module: str, descriptor: int, memory_bytes: int) -> subprocess.Popen[bytes]:
     """Start the program `module` with the socket `descriptor`; whoever is cancelled meanwhile leaves none behind."""
-    command = [sys.executable, "-m", module, str(descriptor), str(memory_bytes)]
+    # Without -P Python would look for all modules in the present folder first.
+    command = [sys.executable, "-P", "-m", module, str(descriptor), str(memory_bytes)]
     starting = asyncio.create_task(
         asyncio.to_thread(
             subprocess.Popen, command, pass_fds=[descriptor], env=_environment(), stdin=subprocess.DEVNULL

@@ -86,6 +86,12 @@ def test_output_of_a_child_comes_without_its_dots(tmp_path: Path, monkeypatch: p
     assert run_module(["child", "argument"], 2, "part", "content and ") == "content and argument\n"
 
 
+def test_child_takes_no_module_from_the_present_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert run_module(["json.tool", "--compact"], content="[1]") == "[1]\n"
+
+
 def test_child_that_fails_is_quoted() -> None:
     with pytest.raises(ExportError, match="Expecting value"):
         run_module(["json.tool"], 1, "part", "no JSON")

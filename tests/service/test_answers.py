@@ -76,7 +76,7 @@ class ForgingPool(DecodePool):
 
 
 @pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
+def forge(programs_of_tests: None) -> Iterator[Forge]:
     """Have a worker answer a request with what is given; returns what the server makes of it."""
     with asyncio.Runner() as runner:
         pool = ForgingPool(1, 10, memory_bytes=2 << 30, timeout=30, cpu_seconds=10)
@@ -235,6 +235,7 @@ def test_answer_is_read_to_its_end_and_no_further_than_an_honest_one(forge: Forg
     assert forge(VIEWS_ANSWER, VIEWS).arrays
 
 
+@pytest.mark.usefixtures("programs_of_tests")
 def test_server_draws_no_mask_larger_than_a_picture_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DecodePool, "worker_module", ForgingPool.worker_module)
     answer = PICTURES_ANSWER | {

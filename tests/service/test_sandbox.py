@@ -33,7 +33,7 @@ class CompromisedPool(DecodePool):
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
+def run(programs_of_tests: None) -> Iterator[Run]:
     """Have a worker run a program as its upload; returns what becomes of the request."""
     with asyncio.Runner() as runner:
         running = CompromisedPool(1, 10, memory_bytes=2 << 30, timeout=30, cpu_seconds=1, sandbox="required")

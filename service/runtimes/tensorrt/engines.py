@@ -76,7 +76,8 @@ def build_elsewhere(bindings: BindingsName, request: BuildRequest, output: Path)
     Raises:
         RuntimeLoadError: It cannot be built; with TensorRT's words.
     """
-    command = [sys.executable, "-m", "service.runtimes.tensorrt.build", bindings, str(output)]
+    # Without -P Python would look for all modules in the present folder first.
+    command = [sys.executable, "-P", "-m", "service.runtimes.tensorrt.build", bindings, str(output)]
     run = subprocess.run(command, input=REQUEST.dump_json(request), capture_output=True, check=False)  # noqa: S603
     if run.returncode:
         said = run.stderr.decode(errors="replace").strip()[-2000:]
