@@ -31,7 +31,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from export.graph import ServedNetwork, export_onnx, input_shape, served_network
-from export.verification import LIMITS, verification_inputs
+from export.verification import ACCEPTANCE, verification_inputs
 from models import create_model, load_checkpoint
 from service.errors import RuntimeLoadError
 from service.manifest import PrecisionName
@@ -67,7 +67,7 @@ def files_of(name: str, precisions: Sequence[PrecisionName], folder: Path) -> di
     for precision in precisions:
         files[precision] = folder / f"{precision}.onnx"
         served = served_network(network_of(name), DTYPES[precision])
-        export_onnx(served, input_shape(name), 8, files[precision], LIMITS[precision].runtime)
+        export_onnx(served, input_shape(name), 8, files[precision], ACCEPTANCE[precision].runtime)
     return files
 
 
@@ -162,7 +162,7 @@ def measure(name: str, batch: int, folder: Path) -> list[str]:
             f"| {name} | {batch} | {way} | {precision} | {1000 * seconds / batch:.3f} | {ratio} "
             f"| {errors[way, precision]:.1e} |"
         )
-        if not errors[way, precision] < (limit := LIMITS[precision].relative_error):
+        if not errors[way, precision] < (limit := ACCEPTANCE[precision].relative_error):
             failures.append(
                 f"{name}, batch {batch}, {way}, {precision}: error {errors[way, precision]:.1e}, limit {limit:g}"
             )

@@ -20,7 +20,7 @@ from export.names import is_servable
 from export.progress import Report
 from export.sources import Sources
 from export.staging import check_free, staging
-from export.verification import LIMITS
+from export.verification import ACCEPTANCE
 from models import create_model, load_checkpoint, model_entry
 from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, EngineBuilder, PrecisionName
 
@@ -95,7 +95,7 @@ def make_order(
     if "int8" in precisions and calibration is None:
         raise ExportError("int8 needs real clips to take its ranges from: give a folder of them (--calibration)")
     for precision in precisions:
-        if find_spec(LIMITS[precision].runtime) is None:
+        if find_spec(ACCEPTANCE[precision].runtime) is None:
             raise ExportError(
                 f"{precision} is verified by OpenVINO, which is not installed: pip install 'clipserve[openvino]'"
             )

@@ -16,7 +16,7 @@ from export.manifests import model_file_name
 from export.progress import Report
 from export.quantization import quantise
 from export.rewrites import RuntimeName
-from export.verification import LIMITS, measure_on_clips, torch_cases, verify
+from export.verification import ACCEPTANCE, measure_on_clips, torch_cases, verify
 from models import Network
 from service.manifest import EngineBuilder, Precision, PrecisionName
 from service.manifest.parity import class_logits
@@ -69,11 +69,11 @@ class PrecisionWriter:
 
         Raises:
             ExportError: It cannot be made, TensorRT does not take it, or it differs from torch by more than
-                export.verification.LIMITS.
+                export.verification.ACCEPTANCE.
         """
         file = folder / model_file_name(precision)
         self._report(f"writing {file.name}")
-        runtime = LIMITS[precision].runtime
+        runtime = ACCEPTANCE[precision].runtime
         calibration_clips, float32_layers = 0, list[str]()
         if precision == "int8":
             if self._clips is None:

@@ -35,13 +35,13 @@ Outputs = dict[str, NDArray[np.float32] | NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a written file may differ by from the torch network in float32.
+class Acceptance:
+    """How a written file is held to the torch network in float32.
 
     Attributes:
-        relative_error: Of the logits of any made-up view, and of what 99 in 100 decoded clips keep to; of an int8 file,
-            of decoded clips only, since noise lies outside the ranges that it was calibrated for.
-        agreement: Share of equal classes, of the pixels of a mask and of decoded clips.
+        relative_error: The limit to that of the logits of any made-up view, and of what 99 in 100 decoded clips keep
+            to; of an int8 file, of decoded clips only, since noise lies outside the ranges that it was calibrated for.
+        agreement: The least share of equal classes, of the pixels of a mask and of decoded clips.
         runtime: The one that runs the file to find out: ONNX Runtime's CPU provider refuses bf16, and int8 files are
             made for OpenVINO.
     """
@@ -54,11 +54,11 @@ class Limits:
 # Wide, for an export has the clips that it is given, perhaps a few dozen, and a network that may be trained for other
 # ones: there a view near a tie turns with nothing amiss, and costs more than a percent. They stop files that are wrong.
 # What a trained network must keep is held on a thousand clips (demo/evaluate_precisions.py).
-LIMITS: dict[PrecisionName, Limits] = {
-    "fp32": Limits(1e-4, 0.999, "onnxruntime"),
-    "fp16": Limits(1e-2, 0.99, "onnxruntime"),
-    "bf16": Limits(1e-1, 0.97, "openvino"),
-    "int8": Limits(5e-1, 0.95, "openvino"),
+ACCEPTANCE: dict[PrecisionName, Acceptance] = {
+    "fp32": Acceptance(1e-4, 0.999, "onnxruntime"),
+    "fp16": Acceptance(1e-2, 0.99, "onnxruntime"),
+    "bf16": Acceptance(1e-1, 0.97, "openvino"),
+    "int8": Acceptance(5e-1, 0.95, "openvino"),
 }
 
 
@@ -144,7 +144,7 @@ def verify(model_file: Path, precision: PrecisionName, cases: list[Case], max_ba
         top1_agreement=figures["top1_agreement"],
     )
     if precision != "int8":
-        _hold(model_file, result, LIMITS[precision], has_classes=any("mask" in case.outputs for case in cases))
+        _hold(model_file, result, ACCEPTANCE[precision], has_classes=any("mask" in case.outputs for case in cases))
     if not figures["parity_error"] < PARITY_LIMITS[precision]:
         raise VerificationError(
             f"{model_file.name} differs from torch on the parity view by a relative {figures['parity_error']:.2e}; "
@@ -169,7 +169,7 @@ def measure_on_clips(model_file: Path, precision: PrecisionName, cases: list[Cas
         accuracy=figures["accuracy"],
         torch_accuracy=figures["torch_accuracy"],
     )
-    _hold(model_file, result, LIMITS[precision], has_classes=True)
+    _hold(model_file, result, ACCEPTANCE[precision], has_classes=True)
     return result
 
 
@@ -186,7 +186,7 @@ def _compare(
             np.savez(files[-1], batch_sizes=np.array(batch_sizes), **arrays)  # type: ignore[arg-type]
         command = [
             "service.runtimes.comparison",
-            LIMITS[precision].runtime,
+            ACCEPTANCE[precision].runtime,
             precision,
             str(model_file),
             *map(str, files),
@@ -199,12 +199,12 @@ def _compare(
     return figures
 
 
-def _hold(model_file: Path, found: Verification | ClipFigures, limits: Limits, has_classes: bool) -> None:
-    if found.relative_error < limits.relative_error and (not has_classes or found.top1_agreement >= limits.agreement):
+def _hold(model_file: Path, found: Verification | ClipFigures, wanted: Acceptance, has_classes: bool) -> None:
+    if found.relative_error < wanted.relative_error and (not has_classes or found.top1_agreement >= wanted.agreement):
         return
     where = f"on {found.clips} decoded clips " if isinstance(found, ClipFigures) else ""
     raise VerificationError(
         f"{model_file.name} differs from torch {where}by a relative {found.relative_error:.2e} "
         f"(top-1 agreement {found.top1_agreement:.1%}); "
-        f"the limit is {limits.relative_error:g}" + (f", and {limits.agreement:.1%}" if has_classes else "")
+        f"the limit is {wanted.relative_error:g}" + (f", and {wanted.agreement:.1%}" if has_classes else "")
     )

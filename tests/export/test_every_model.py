@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from export.graph import export_onnx, input_shape, served_network
-from export.verification import LIMITS, torch_cases, verify
+from export.verification import ACCEPTANCE, torch_cases, verify
 from models import create_model, list_models, model_entry
 from tests.export.graph_quality import check_graph
 
@@ -45,4 +45,4 @@ def test_exported_network_equals_torch(name: str, tmp_path: Path) -> None:
     check_graph(network, input_shape(name), onnx.load(file))
     verification = verify(file, "fp32", torch_cases(name, served), 4)
     assert verification.batch_sizes == (1, 2, 3, 4)
-    assert verification.relative_error < LIMITS["fp32"].relative_error
+    assert verification.relative_error < ACCEPTANCE["fp32"].relative_error

@@ -16,7 +16,7 @@ import torch
 from export.engines import view_shapes
 from export.graph import export_onnx, input_shape, served_network
 from export.quantization import quantise_everything
-from export.verification import LIMITS, verification_inputs
+from export.verification import ACCEPTANCE, verification_inputs
 from models import Network, create_model
 from service.manifest import PrecisionName, read_artefact
 from service.repository.served import view_shapes as served_shapes
@@ -48,7 +48,7 @@ def write_files(network: Network, view: tuple[int, ...], folder: Path) -> Iterat
 
     def written(precision: PrecisionName, dtype: torch.dtype, name: str) -> Path:
         file = folder / f"{name}.onnx"
-        export_onnx(served_network(network, dtype), view, max(BATCH_SIZES), file, LIMITS[precision].runtime)
+        export_onnx(served_network(network, dtype), view, max(BATCH_SIZES), file, ACCEPTANCE[precision].runtime)
         return file
 
     for precision, dtype in DTYPES.items():

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.gpu import NETWORKS, files_of, gpu_runtime, torch_runner
-from export.verification import LIMITS, verification_inputs
+from export.verification import ACCEPTANCE, verification_inputs
 from service.manifest import PrecisionName
 from service.runtimes.kinds import CPU_KINDS
 from tests.server import ROOT, serving
@@ -63,7 +63,7 @@ def test_torch_answers_alike(
     views, wanted = expected
     torch.compiler.reset()
     run = torch_runner(files["fp32"].parent.name, precision, is_compiled, views)
-    assert relative_error(run(views), wanted) < LIMITS[precision].relative_error
+    assert relative_error(run(views), wanted) < ACCEPTANCE[precision].relative_error
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -80,11 +80,11 @@ def test_runtime_answers_alike(
     views, wanted = expected
     loaded = gpu_runtime(runtime, files[precision], precision, (1, 2, 4), tmp_path)
     # In parts of 4 and 1, one and the same view twice, and from several threads.
-    assert relative_error(loaded.run(views, "logits"), wanted) < LIMITS[precision].relative_error
+    assert relative_error(loaded.run(views, "logits"), wanted) < ACCEPTANCE[precision].relative_error
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda start: loaded.run(views[start : start + 2], "logits"), [0, 1, 2, 3] * 4))
     for start, answer in zip([0, 1, 2, 3] * 4, answers, strict=True):
-        assert relative_error(answer, wanted[start : start + 2]) < LIMITS[precision].relative_error
+        assert relative_error(answer, wanted[start : start + 2]) < ACCEPTANCE[precision].relative_error
 
 
 def test_server_classifies_on_the_gpu(tmp_path: Path) -> None:
