@@ -17,6 +17,7 @@ import av
 import av.error
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -229,7 +230,10 @@ def _aligned(pixels: int) -> int:
 
 
 def _video_stream(container: InputContainer, container_format: ContainerFormat, limits: DecodeLimits) -> VideoStream:
-    stream = container.streams.best("video")
+    # Music can bring a picture of its cover, which FFmpeg lists as a video.
+    videos = [video for video in container.streams.video if not video.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    stream = best if best in videos else next(iter(videos), None)
     if not isinstance(stream, VideoStream):
         raise UndecodableMediaError("the upload holds no video stream")
     codec = stream.codec_context
@@ -366,7 +370,7 @@ def _frame_rate(
     """
     length = ticks[-1] * tick
     if not length:
-        return stated or guessed
+        return stated
     longest = MOST_OVERSTATED / stated if stated else 0
     if length / len(ticks) <= longest or median_low(b - a for a, b in pairwise(ticks)) * tick <= longest:
         return stated

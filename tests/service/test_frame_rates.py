@@ -102,3 +102,9 @@ def test_gap_in_a_live_recording_leaves_its_rate_alone(container: str) -> None:
     result, _ = decode(encode(FRAMES, container, stamps=stamps), decode_request(crop=(48, 48), resize=48))
     assert result.media.fps == 30
     assert result.views[0].frames == MIDDLE_CLIP
+
+
+def test_nobody_knows_the_rate_of_a_single_frame() -> None:
+    made = without_default_duration(encode(FRAMES[:1], "webm", "libvpx", 1000, stamps=[0]))
+    media = decode(made, decode_request(crop=(48, 48), resize=48))[0].media
+    assert (media.frames, media.fps, media.duration_seconds) == (1, None, None)
