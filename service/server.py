@@ -20,6 +20,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from service.api.state import ServerState
 from service.app import create_app
 from service.connection import Connection
+from service.listening import report_exhaustion
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ def run_and_leave(server: Server, status: Callable[[], int], listeners: list[soc
     """
 
     async def serve() -> NoReturn:
+        asyncio.get_running_loop().set_exception_handler(report_exhaustion)
         await server.serve(listeners)
         leave(status())
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import FrameType
 
 from service.app import create_app
+from service.listening import Listener
 from service.logs import configure_logging
 from service.server import Server, leave, run_and_leave
 from service.settings import Settings
@@ -52,10 +53,11 @@ class SupervisedServer(Server):
 
 def main() -> None:
     """Serve on the bound sockets given by file descriptor number, with the settings given as JSON on standard input."""
-    control, *listeners = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    control, *listeners = map(int, sys.argv[1:])
     settings = Settings.model_validate_json(sys.stdin.read())
     configure_logging(settings.log_format)
-    run_and_leave(SupervisedServer(settings, control), lambda: 0, listeners)
+    server = SupervisedServer(settings, socket.socket(fileno=control))
+    run_and_leave(server, lambda: 0, [Listener(fileno=listener) for listener in listeners])
 
 
 if __name__ == "__main__":
