@@ -100,7 +100,8 @@ def _index(
         planner = DecodePlanner(pictures, order, visible, expects_reordering(decoder))
     except UnknownStructureError as reason:
         logger.debug("frames are counted: %s", reason)
-        sure = isinstance(reason, UnknownOrderError)
+        # The pictures are known where their order is all that is not. Some of the first ones may be lost all the same.
+        sure = isinstance(reason, UnknownOrderError) and pictures[0].starts and not pictures[0].has_leading
     seen_stamps = [stamp for stamp, seen in zip(stamps, visible, strict=True) if seen]
     return index_frames(seen_stamps, stream, limits), planner, sure
 

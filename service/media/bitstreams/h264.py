@@ -122,7 +122,8 @@ class _Reader:
         if not coded:
             raise UnknownStructureError("a packet without a slice")
         complete = self._sets.complete_in(frozenset(headers))
-        return CodedPicture(starts=complete and (idr or recovers), referenced=referenced or bool(headers))
+        starts = complete and (idr or recovers)
+        return CodedPicture(starts, referenced=referenced or bool(headers), has_leading=not idr)
 
     def _learn(self, unit: bytes) -> None:
         if unit[0] & 31 != SPS:

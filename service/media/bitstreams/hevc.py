@@ -30,7 +30,7 @@ def read_pictures(extradata: bytes, packets: Iterable[bytes]) -> Iterator[CodedP
     for picture, layer in pictures:
         # A picture of a lower temporal layer may serve the layers above it.
         lower = layer < top_layer
-        yield CodedPicture(picture.starts, picture.referenced or lower)
+        yield picture._replace(referenced=picture.referenced or lower)
 
 
 def _configuration(extradata: bytes) -> tuple[int, frozenset[bytes]]:
@@ -76,7 +76,8 @@ def _read(data: bytes, length_size: int, sets: ParameterSets) -> tuple[CodedPict
         raise UnknownStructureError("a packet without a slice")
     complete = sets.complete_in(frozenset(headers))
     starts = complete and kind in (IDR_WITH_LEADING, IDR_ALONE, CLEAN_RANDOM_ACCESS)
-    return CodedPicture(starts, referenced=kind >= FIRST_RANDOM_ACCESS or kind % 2 == 1 or bool(headers)), layer
+    referenced = kind >= FIRST_RANDOM_ACCESS or kind % 2 == 1 or bool(headers)
+    return CodedPicture(starts, referenced, has_leading=kind == CLEAN_RANDOM_ACCESS), layer
 
 
 def _refuse_splice(kind: int, first_byte: int) -> None:

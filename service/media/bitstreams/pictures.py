@@ -20,11 +20,13 @@ class CodedPicture(NamedTuple):
         starts: A decoder that begins here gets this picture, and all that follow it in presentation, exactly.
         referenced: Later pictures may depend on it.
         shown: A frame comes out for it.
+        has_leading: Pictures behind it may be shown before it; they are lost where decoding begins with it.
     """
 
     starts: bool
     referenced: bool
     shown: bool = True
+    has_leading: bool = False
 
 
 class ParameterSets:
