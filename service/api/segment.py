@@ -32,6 +32,8 @@ class PicturesQuery(PartQuery):
     short_side: int | None = Field(
         None,
         ge=64,
+        # The longest side of a JPEG.
+        le=65535,
         description="look at the picture at this short side, pixels, instead of the one the model was trained for; "
         "what is larger than the model takes at once is looked at through overlapping windows",
     )

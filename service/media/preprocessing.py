@@ -64,7 +64,7 @@ def whole_size(height: int, width: int, rule: WholePicture, short_side: int | No
 
 def aligned_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return both sides raised to the next multiple of 32, and to 64 at least: the sizes that the networks take."""
-    height, width = (max(2, ceil(side / 32)) * 32 for side in size)
+    height, width = (max(2, (side + 31) // 32) * 32 for side in size)
     return height, width
 
 

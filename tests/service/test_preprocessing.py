@@ -129,6 +129,12 @@ def test_whole_pictures_keep_their_ratio_within_both_bounds(
     assert aligned_size(resized) == aligned
 
 
+def test_aligned_sizes_are_exact_however_large() -> None:
+    """As integers: a side of 2^53 + 1 is no float, and one of 400 digits is none by far."""
+    for side in (2**53 + 1, 10**400):
+        assert aligned_size((side, 33)) == (side + -side % 32, 64)
+
+
 def test_padding_is_the_mean_colour_at_the_right_and_the_bottom() -> None:
     picture = np.random.default_rng(3).integers(0, 256, (70, 65, 3), dtype=np.uint8)
     padded = align(picture, whole_rule("pad"))

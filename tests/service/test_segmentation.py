@@ -254,6 +254,7 @@ def test_no_frame_is_masked_twice(server: RunningServer) -> None:
         ({"fps": 0}, "bad_parameter", "greater than 0"),
         ({"fps": "nan"}, "bad_parameter", "fps"),
         ({"short_side": 10}, "bad_parameter", "greater than or equal to 64"),
+        ({"short_side": 10**400}, "bad_parameter", "less than or equal to 65535"),
         ({"top_k": 3}, "bad_parameter", "top_k"),
         ({"start": 1, "end": 0.5}, "bad_parameter", "end=0.5 must lie after start=1.0"),
         ({"start": 50}, "bad_parameter", "no frame shows then"),
