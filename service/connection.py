@@ -16,7 +16,8 @@ from typing import ClassVar, cast
 
 import httptools
 from starlette.datastructures import Headers
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.access import REQUEST_ID, context_of
 from service.api.problems import error_answer
@@ -141,9 +142,15 @@ class Connection(HttpToolsProtocol):
             return
         self._check_target()
         self._check_one_reading()
+        if self.parser.get_http_version() == "1.0":
+            # Such a client takes an interim answer for the answer (RFC 9110, 15.2).
+            self.expect_100_continue = False
         super().on_headers_complete()
         # It looks for the transport again when its answer is complete and the connection is not kept.
         self.cycle.transport = cast(asyncio.Transport, _Courteous(self))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        super()._start_asgi_task(cycle, _expected(app, cycle) if cycle.waiting_for_100_continue else app)
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = max(0, self._unparsed_bytes - len(body) - CHUNK_FRAME_BYTES)
@@ -313,6 +320,24 @@ class _Courteous:
 
     def close(self) -> None:
         self._connection.end()
+
+
+def _expected(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """Return the application for a request whose client waits to be asked for the body.
+
+    An answer without that question ends the connection: the client may send the body all the same or not, and what
+    comes next would be taken for it (RFC 9110, 10.1.1).
+    """
+
+    async def run(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def answer(message: ASGISendEvent) -> None:
+            if cycle.waiting_for_100_continue and cycle.more_body:
+                cycle.keep_alive = False
+            await send(message)
+
+        await app(scope, receive, answer)
+
+    return run
 
 
 def _new_parser(connection: Connection) -> httptools.HttpRequestParser:
