@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import InternalError
+
 Combine = Literal["mean_logits", "mean_softmax", "max_sigmoid"]
 
 
@@ -36,7 +38,20 @@ def combine_views(logits: NDArray[np.float32], combine: Combine, multi_label: bo
 
     The papers that sum logits rank by the sum; the mean ranks the same, and its softmax does not grow sharper with the
     number of views. "max_sigmoid" is PySlowFast's rule for multi-label data.
+
+    Raises:
+        InternalError: The scores are no numbers, since the logits are not: by broken weights, or overflow of float16.
     """
+    # The error says more than numpy's warning.
+    with np.errstate(invalid="ignore"):
+        scores = _scores(logits, combine, multi_label)
+    if not np.isfinite(scores).all():
+        wrong = np.count_nonzero(~np.isfinite(logits))
+        raise InternalError(f"the network's output is not finite: {wrong} of {logits.size} logits are NaN or infinite")
+    return scores
+
+
+def _scores(logits: NDArray[np.float32], combine: Combine, multi_label: bool) -> NDArray[np.float32]:
     if combine == "max_sigmoid":
         return np.asarray(sigmoid(logits).max(axis=0))
     if combine == "mean_softmax":
