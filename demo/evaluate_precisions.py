@@ -16,7 +16,7 @@ from typing import get_args
 from demo.labelled import SEED, kept_clips
 from demo.recipes import RECIPES
 from demo.training import DATA_FOLDER, WEIGHTS_FOLDER
-from export.artefact import export_model, make_order
+from export.artefact import export_model, make_request
 from export.errors import ExportError
 from models import model_entry
 from service.manifest import Artefact, Manifest, PrecisionName, read_artefact
@@ -47,8 +47,8 @@ def export_all_precisions(name: str, clips: Path) -> Path:
     """Return the artefact of network `name` with every precision."""
     shutil.rmtree(REPOSITORY / name, ignore_errors=True)
     checkpoint = WEIGHTS_FOLDER / f"{name}.safetensors"
-    order = make_order(name, checkpoint, precisions=get_args(PrecisionName), calibration=clips)
-    return export_model(order, REPOSITORY, print).folder
+    request = make_request(name, checkpoint, precisions=get_args(PrecisionName), calibration=clips)
+    return export_model(request, REPOSITORY, print).folder
 
 
 def table_row(cells: tuple[str, ...]) -> str:

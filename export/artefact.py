@@ -13,9 +13,8 @@ from typing import get_args
 from export.classes import Classes, own_classes, registered_classes
 from export.clips import read_clips
 from export.errors import ExportError
-from export.graph import served_network
 from export.manifests import digests_of, make_manifest
-from export.model_files import PrecisionWriter
+from export.model_files import ModelFileWriter
 from export.names import is_servable
 from export.progress import Report
 from export.sources import Sources
@@ -29,7 +28,7 @@ DEFAULT_BATCH_SIZE, DEFAULT_BATCH_SIZE_FOR_MASKS = 8, 2
 
 
 @dataclass(frozen=True)
-class Order:
+class ExportRequest:
     """What is to be exported.
 
     Attributes:
@@ -64,16 +63,17 @@ class Exported:
     seconds: dict[PrecisionName, float]
 
 
-def make_order(
+def make_request(
     name: str,
     checkpoint: Path | None,
+    *,
     max_batch_size: int | None = None,
     precisions: Sequence[PrecisionName] = ("fp32",),
     calibration: Path | None = None,
     engines: Sequence[EngineBuilder] = (),
     labels: Path | None = None,
-) -> Order:
-    """Return an order that can be carried out: what it names is there; None takes the task's own largest batch.
+) -> ExportRequest:
+    """Return a request that can be carried out: what it names is there; None takes the task's own largest batch.
 
     The classes are those that `labels` names, a line each, or those that the model is registered with.
 
@@ -107,16 +107,23 @@ def make_order(
     default = DEFAULT_BATCH_SIZE_FOR_MASKS if task == "image_segmentation" else DEFAULT_BATCH_SIZE
     classes = registered_classes(name) if labels is None else own_classes(name, labels)
     sources = Sources.look_at(checkpoint, calibration)
-    return Order(name, sources, classes, max_batch_size or default, written, tuple(engines))
+    return ExportRequest(
+        name=name,
+        sources=sources,
+        classes=classes,
+        max_batch_size=max_batch_size or default,
+        precisions=written,
+        engines=tuple(engines),
+    )
 
 
-def export_model(order: Order, repository: Path, report: Report, version: int | None = None) -> Exported:
+def export_model(request: ExportRequest, repository: Path, report: Report, version: int | None = None) -> Exported:
     """Export a model into a new version of `repository/<name>/`.
 
     Versions are never changed. Everything is made and verified in a staging folder (export/staging.py).
 
     Args:
-        order: What to export.
+        request: What to export.
         repository: Folder that the server reads; made if missing.
         report: Called with a line of text before each step.
         version: Number of the version; None: one more than the newest there.
@@ -127,12 +134,12 @@ def export_model(order: Order, repository: Path, report: Report, version: int | 
         models.CheckpointError: The checkpoint does not fit.
         OSError: A file cannot be read or written.
     """
-    name, classes = order.name, order.classes
+    name, classes = request.name, request.classes
     check_free(repository / name, version)
     with staging(repository) as stage:
         report("building the network")
         network = create_model(name, num_classes=len(classes.labels))
-        sources = order.sources
+        sources = request.sources
         if sources.checkpoint_file is not None:
             report(f"loading {sources.checkpoint_file}")
             load_checkpoint(network, sources.checkpoint_file)
@@ -143,11 +150,11 @@ def export_model(order: Order, repository: Path, report: Report, version: int | 
             report(f"decoding the files of {sources.calibration}")
             clips = read_clips(sources.calibration, name, classes.labels)
         sources.check_unchanged()
-        writer = PrecisionWriter(
-            name, network, served_network(network), order.max_batch_size, clips, report, order.engines
+        writer = ModelFileWriter.prepare(
+            network, max_batch_size=request.max_batch_size, clips=clips, report=report, engines=request.engines
         )
         written, seconds = {}, {}
-        for precision in order.precisions:
+        for precision in request.precisions:
             began = perf_counter()
             written[precision] = writer.write(precision, stage.folder)
             seconds[precision] = perf_counter() - began
@@ -158,8 +165,15 @@ def export_model(order: Order, repository: Path, report: Report, version: int | 
             (stage.folder / PALETTE_FILE).write_text(palette, encoding="utf-8")
 
         def write_manifest(number: str) -> None:
-            files = digests_of(stage.folder)
-            manifest = make_manifest(name, number, sources, len(classes.labels), files, written, writer.parity)
+            manifest = make_manifest(
+                name,
+                number,
+                sources=sources,
+                num_classes=len(classes.labels),
+                files=digests_of(stage.folder),
+                precisions=written,
+                parity=writer.parity,
+            )
             text = manifest.model_dump_json(indent=2) + "\n"
             (stage.folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 

@@ -226,25 +226,25 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _artefact(name: str, arguments: argparse.Namespace, alone: bool) -> tuple[Artefact, dict[PrecisionName, float]]:
     """Return the artefact of a model, and the seconds that each precision took; none if it was there already."""
-    from export.artefact import export_model, make_order
+    from export.artefact import export_model, make_request
     from export.resume import finished
     from export.selection import find_checkpoint
 
     checkpoint = find_checkpoint(name, arguments.checkpoint, DEMO_WEIGHTS, alone)
     engines = [builder for builder in arguments.runtime if builder != "onnx"]
-    order = make_order(
+    request = make_request(
         name,
         checkpoint,
-        arguments.max_batch_size,
-        arguments.precision,
-        arguments.calibration,
-        engines,
-        arguments.labels,
+        max_batch_size=arguments.max_batch_size,
+        precisions=arguments.precision,
+        calibration=arguments.calibration,
+        engines=engines,
+        labels=arguments.labels,
     )
-    artefact = finished(order, arguments.out, arguments.version) if arguments.resume else None
+    artefact = finished(request, arguments.out, arguments.version) if arguments.resume else None
     if artefact is not None:
         return artefact, {}
-    made = export_model(order, arguments.out, _report, arguments.version)
+    made = export_model(request, arguments.out, _report, arguments.version)
     return read_artefact(made.folder), made.seconds
 
 

@@ -69,6 +69,7 @@ def digests_of(folder: Path) -> dict[str, str]:
 def make_manifest(
     name: str,
     version_name: str,
+    *,
     sources: Sources,
     num_classes: int,
     files: dict[str, str],

@@ -1,4 +1,4 @@
-"""Which orders have been carried out already."""
+"""Which requests have been carried out already."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from export.artefact import Order
+from export.artefact import ExportRequest
 from export.classes import Classes
 from export.engines import builder_version
 from export.manifests import make_manifest
 from service.manifest import MANIFEST_FILE, Artefact, ManifestError, parse_version, read_artefact
 
 
-def finished(order: Order, repository: Path, version: int | None = None) -> Artefact | None:
-    """Return a version of the model, None: the newest, if it is whole and the order would make the same one, else None.
+def finished(request: ExportRequest, repository: Path, version: int | None = None) -> Artefact | None:
+    """Return a version of the model, by default the newest, if it is whole and the request would make the same one.
 
     The same: from the same checkpoint and clips, with the same precisions, engines, largest batch, protocol, labels and
     colours, by the same tools and code.
     """
-    home = repository / order.name
+    home = repository / request.name
     version = version or _newest(home)
     if version is None:
         return None
@@ -27,7 +27,7 @@ def finished(order: Order, repository: Path, version: int | None = None) -> Arte
         artefact = read_artefact(home / str(version))
     except (ManifestError, OSError):
         return None
-    return artefact if _has_what_is_ordered(artefact, order) and _would_be_made_now(artefact, order) else None
+    return artefact if _has_what_is_asked(artefact, request) and _would_be_made_now(artefact, request) else None
 
 
 def _newest(home: Path) -> int | None:
@@ -35,24 +35,31 @@ def _newest(home: Path) -> int | None:
     return max(numbers, default=None)
 
 
-def _has_what_is_ordered(artefact: Artefact, order: Order) -> bool:
-    manifest, engines = artefact.manifest, {builder: builder_version(builder) for builder in order.engines}
+def _has_what_is_asked(artefact: Artefact, request: ExportRequest) -> bool:
+    manifest, engines = artefact.manifest, {builder: builder_version(builder) for builder in request.engines}
     return (
-        set(manifest.precisions) == set(order.precisions)
+        set(manifest.precisions) == set(request.precisions)
         # A builder that cannot be asked is None, and confirms nothing.
         and all(engines.items() <= entry.engines.items() for entry in manifest.precisions.values())
-        and manifest.max_batch_size == order.max_batch_size
+        and manifest.max_batch_size == request.max_batch_size
     )
 
 
-def _would_be_made_now(artefact: Artefact, order: Order) -> bool:
+def _would_be_made_now(artefact: Artefact, request: ExportRequest) -> bool:
     """Tell whether the manifest would say the same of the artefact's files if it were written now."""
-    was, classes = artefact.manifest, order.classes
+    was, classes = artefact.manifest, request.classes
     if was.parity is None or Classes(artefact.labels, artefact.palette) != classes:
         return False
-    num_classes = len(classes.labels)
     try:
-        now = make_manifest(order.name, was.version, order.sources, num_classes, was.files, was.precisions, was.parity)
+        now = make_manifest(
+            request.name,
+            was.version,
+            sources=request.sources,
+            num_classes=len(classes.labels),
+            files=was.files,
+            precisions=was.precisions,
+            parity=was.parity,
+        )
     except ValidationError:
         # It has not the files that an artefact of today has.
         return False

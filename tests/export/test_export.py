@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from export.artefact import make_order
+from export.artefact import make_request
 from export.errors import ExportError, VerificationError
 from export.graph import ServedNetwork, export_onnx, input_shape, served_network
 from export.resume import finished
@@ -140,7 +140,7 @@ def test_version_may_be_chosen_and_is_never_changed(checkpoint: Path, tmp_path: 
     assert kept.returncode == 0
     assert kept.stdout.splitlines()[1].split()[-1] == "kept"
     (tmp_path / NAME / "9").mkdir()
-    # The last is another order than that of the version which is there.
+    # The last is another request than that of the version which is there.
     for refused in (run(), run("--resume", "--max-batch-size", "2")):
         assert refused.returncode == 1
         (line,) = refused.stderr.splitlines()
@@ -160,7 +160,7 @@ def test_largest_batch_may_be_one(checkpoint: Path, tmp_path: Path) -> None:
     command = export_command(NAME, "--checkpoint", str(checkpoint), "--out", str(tmp_path), "--max-batch-size", "1")
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
-    made = finished(make_order(NAME, checkpoint, 1), tmp_path)
+    made = finished(make_request(NAME, checkpoint, max_batch_size=1), tmp_path)
     assert made is not None, "--resume would make it again"
     assert made.manifest.max_batch_size == 1
     assert made.manifest.precisions["fp32"].verification.batch_sizes == (1,)

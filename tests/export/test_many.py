@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from export.artefact import make_order
+from export.artefact import make_request
 from export.errors import ExportError
 from export.names import SERVED_TASKS
 from export.resume import finished
@@ -74,20 +74,20 @@ def test_what_was_made_otherwise_is_made_again(
 ) -> None:
     repository, _ = exported
     checkpoint = weights / f"{NAMES[0]}.safetensors"
-    assert finished(make_order(NAMES[0], checkpoint, 2), repository) is not None
+    assert finished(make_request(NAMES[0], checkpoint, max_batch_size=2), repository) is not None
     other = tmp_path / "other.safetensors"
     save_file(create_model(NAMES[0]).state_dict(), other)
     clips = tmp_path / "clips"
     clips.mkdir()
-    for order in (
-        make_order(NAMES[0], other, 2),
-        make_order(NAMES[0], None, 2),
-        make_order(NAMES[0], checkpoint, 3),
-        make_order(NAMES[0], checkpoint, 2, ("fp16",)),
-        make_order(NAMES[0], checkpoint, 2, calibration=clips),
-        make_order(NAMES[1], None, 2),
+    for request in (
+        make_request(NAMES[0], other, max_batch_size=2),
+        make_request(NAMES[0], None, max_batch_size=2),
+        make_request(NAMES[0], checkpoint, max_batch_size=3),
+        make_request(NAMES[0], checkpoint, max_batch_size=2, precisions=("fp16",)),
+        make_request(NAMES[0], checkpoint, max_batch_size=2, calibration=clips),
+        make_request(NAMES[1], None, max_batch_size=2),
     ):
-        assert finished(order, repository) is None, order
+        assert finished(request, repository) is None, request
 
 
 def test_folder_whose_name_is_no_number_is_no_version(
@@ -112,8 +112,8 @@ def test_artefact_that_is_damaged_or_would_be_another_now_is_made_again(
 ) -> None:
     repository = tmp_path / "repository"
     shutil.copytree(exported[0], repository)
-    order = make_order(NAMES[0], weights / f"{NAMES[0]}.safetensors", 2)
-    assert finished(order, repository) is not None
+    request = make_request(NAMES[0], weights / f"{NAMES[0]}.safetensors", max_batch_size=2)
+    assert finished(request, repository) is not None
     folder = repository / NAMES[0] / "1"
     if damage == "content":
         (folder / "model.onnx").write_bytes(b"half of it")
@@ -132,7 +132,7 @@ def test_artefact_that_is_damaged_or_would_be_another_now_is_made_again(
         else:
             manifest["preprocessing"]["channels"] = "bgr"
         (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert finished(order, repository) is None
+    assert finished(request, repository) is None
 
 
 CHANGED = """
@@ -165,7 +165,8 @@ def test_what_others_put_into_the_folder_counts_for_nothing(
     folder = repository / NAMES[0] / "1"
     (folder / ".DS_Store").write_bytes(b"of a file manager")
     (folder / "@eaDir").mkdir()
-    assert finished(make_order(NAMES[0], weights / f"{NAMES[0]}.safetensors", 2), repository) is not None
+    request = make_request(NAMES[0], weights / f"{NAMES[0]}.safetensors", max_batch_size=2)
+    assert finished(request, repository) is not None
 
 
 @pytest.mark.parametrize(
@@ -195,8 +196,8 @@ def test_engines_are_confirmed_by_the_version_that_the_bindings_tell(
     (tmp_path / "packages/tensorrt/__init__.py").write_text(bindings)
     monkeypatch.syspath_prepend(tmp_path / "packages")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
-    order = make_order(NAMES[0], weights / f"{NAMES[0]}.safetensors", 2, engines=["tensorrt"])
-    assert (finished(order, repository) is not None) is is_finished
+    request = make_request(NAMES[0], weights / f"{NAMES[0]}.safetensors", max_batch_size=2, engines=["tensorrt"])
+    assert (finished(request, repository) is not None) is is_finished
 
 
 def test_source_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.artefact import make_order
+from export.artefact import make_request
 from export.classes import even_hues
 from export.errors import ExportError
 from export.resume import finished
@@ -103,19 +103,22 @@ def test_resume_keeps_what_has_the_same_names_and_makes_anew_what_has_others(
     def is_kept(*names: str) -> bool:
         labels = tmp_path / "labels.txt"
         labels.write_text("\n".join(names))
-        order = make_order(NAME, sources / "five.pth", 2, calibration=sources / "clips", labels=labels)
-        return finished(order, repository) is not None
+        request = make_request(
+            NAME, sources / "five.pth", max_batch_size=2, calibration=sources / "clips", labels=labels
+        )
+        return finished(request, repository) is not None
 
     assert is_kept(*LABELS)
     assert not is_kept(*reversed(LABELS))
     assert not is_kept(*LABELS[:4], "ship")
     assert not is_kept(*LABELS, "ship")
-    assert finished(make_order(NAME, sources / "five.pth", 2, calibration=sources / "clips"), repository) is None
+    without_names = make_request(NAME, sources / "five.pth", max_batch_size=2, calibration=sources / "clips")
+    assert finished(without_names, repository) is None
 
 
 def test_segmentor_with_other_colours_is_made_anew(repository: Path, sources: Path) -> None:
-    order = make_order(SEGMENTOR, sources / "three.pth", 2, labels=sources / "three.txt")
-    made = finished(order, repository)
+    request = make_request(SEGMENTOR, sources / "three.pth", max_batch_size=2, labels=sources / "three.txt")
+    made = finished(request, repository)
     assert made is not None
     file = made.folder / "palette.json"
     before, manifest = file.read_text(), (made.folder / "manifest.json").read_text()
@@ -123,7 +126,7 @@ def test_segmentor_with_other_colours_is_made_anew(repository: Path, sources: Pa
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in (before, file.read_text())]
     (made.folder / "manifest.json").write_text(manifest.replace(*digests))
     assert read_artefact(made.folder).palette[0] == (254, 0, 0)
-    assert finished(order, repository) is None
+    assert finished(request, repository) is None
     file.write_text(before)
     (made.folder / "manifest.json").write_text(manifest)
 
@@ -166,12 +169,12 @@ def test_file_of_no_use_is_refused(
     if content is not None:
         labels.write_bytes(content)
     with pytest.raises(ExportError, match=message):
-        make_order(name, sources / "five.pth", labels=labels)
+        make_request(name, sources / "five.pth", labels=labels)
 
 
 def test_names_without_a_checkpoint_are_refused(sources: Path) -> None:
     with pytest.raises(ExportError, match=r"five.txt names the classes of a checkpoint .* \(--checkpoint\)"):
-        make_order(NAME, None, labels=sources / "five.txt")
+        make_request(NAME, None, labels=sources / "five.txt")
 
 
 def test_colours_are_as_many_as_the_classes() -> None:
