@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
@@ -29,12 +30,17 @@ LABELS_FILE = "labels.txt"
 PALETTE_FILE = "palette.json"
 # Of a manifest, the labels or a palette; the longest list of classes that is known has a hundredth of it.
 MAX_TEXT_BYTES = 16 << 20
+# No network takes clips of more frames, nor pictures scaled to a longer short side. Beyond, the server's limits would
+# refuse every upload, as if that were to blame.
+MAX_CLIP_FRAMES = 1024
+MAX_SHORT_SIDE = 4096
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
 EngineBuilder = Literal["tensorrt", "tensorrt_rtx"]
 _Level = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[_Level, _Level, _Level]  # RGB
+Shape = tuple[int | Literal["batch", "height", "width", "height/4", "width/4"], ...]
 
 
 class _Part(BaseModel):
@@ -55,7 +61,17 @@ class TensorSpec(_Part):
 
     name: str
     dtype: Literal["uint8", "float32"]
-    shape: tuple[int | Literal["batch", "height", "width", "height/4", "width/4"], ...]
+    shape: Shape
+
+    def check(self, place: str, dtype: str, shapes: Sequence[Shape], why: str) -> None:
+        """Hold type and shape against what other parts of the manifest say.
+
+        Raises:
+            ValueError: They are others; the message says so of `place`, and `why`.
+        """
+        if self.dtype != dtype or self.shape not in shapes:
+            wanted = " or ".join(json.dumps(shape) for shape in shapes)
+            raise ValueError(f"{place} is {self.dtype} {json.dumps(self.shape)}, should be {dtype} {wanted}, {why}")
 
 
 class Preprocessing(_Part):
@@ -71,7 +87,7 @@ class Preprocessing(_Part):
         mean, std, channels: Applied inside the graph to values in [0, 1]; recorded here for people.
     """
 
-    resize: int = Field(gt=0)
+    resize: int = Field(gt=0, le=MAX_SHORT_SIDE)
     crop: tuple[int, int]
     interpolation: Literal["bilinear", "bilinear_antialias", "bicubic"]
     centering: Literal["ceil", "round"]
@@ -81,8 +97,8 @@ class Preprocessing(_Part):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Preprocessing:
-        if not 0 < max(self.crop) <= self.resize:
-            raise ValueError(f"crop {self.crop} must lie within the resized short side {self.resize}")
+        if not 0 < min(self.crop) <= max(self.crop) <= self.resize:
+            raise ValueError(f"crop {self.crop} should have sides from 1 to `resize`, which is {self.resize}")
         return self
 
 
@@ -100,7 +116,7 @@ class WholePicture(_Part):
         mean, std, channels: Applied inside the graph to values in [0, 1].
     """
 
-    short_side: int = Field(ge=64)
+    short_side: int = Field(ge=64, le=MAX_SHORT_SIDE)
     max_long_side: int = Field(ge=64)
     align: Literal["stretch", "pad"]
     window: int = Field(ge=64, multiple_of=32)
@@ -126,7 +142,7 @@ class Sampling(_Part):
     """
 
     kind: Literal["dense", "dense_stride", "segments_middle", "segments_offset", "segments_centre", "single"]
-    num_frames: int = Field(gt=0)
+    num_frames: int = Field(gt=0, le=MAX_CLIP_FRAMES)
     rate: int | None = Field(default=None, gt=0)
     target_fps: float | None = Field(default=None, gt=0)
 
@@ -134,6 +150,12 @@ class Sampling(_Part):
     def _rate_given(self) -> Sampling:
         if self.kind in ("dense", "dense_stride") and self.rate is None:
             raise ValueError(f"sampling of kind {self.kind} needs a rate")
+        return self
+
+    @model_validator(mode="after")
+    def _single_is_one(self) -> Sampling:
+        if self.kind == "single" and self.num_frames != 1:
+            raise ValueError(f"num_frames {self.num_frames} should be 1, since sampling of kind single takes one frame")
         return self
 
 
@@ -230,8 +252,8 @@ class _Manifest(_Part):
     schema_version: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
     version: str = Field(pattern=r"^[1-9][0-9]*$")
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1)
     num_classes: int = Field(gt=0)
     labels: str
     checkpoint: Checkpoint | None
@@ -256,6 +278,23 @@ class _Manifest(_Part):
 
     def _named_files(self) -> list[str]:
         return [self.labels, *(precision.file for precision in self.precisions.values())]
+
+    def _check_tensors(self, views: Sequence[Shape], why: str, logits: Shape) -> None:
+        """Hold what the network takes and gives against the rest of the manifest.
+
+        Args:
+            views: What uploads may be made into for the network.
+            why: What says so.
+            logits: Of the output that is asked for.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        self.inputs[0].check("inputs[0]", "uint8", views, why)
+        by_name = {output.name: output for output in self.outputs}
+        if "logits" not in by_name:
+            raise ValueError(f"outputs should have one called logits, there are {', '.join(by_name)}")
+        by_name["logits"].check("logits of outputs", "float32", [logits], f"since num_classes is {self.num_classes}")
 
     @model_validator(mode="after")
     def _parity_is_of_all_classes(self) -> Self:
@@ -283,6 +322,16 @@ class ClassifierManifest(_Manifest):
     views: Views
     multi_label: bool
 
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        height, width = self.preprocessing.crop
+        views: list[Shape] = [("batch", self.sampling.num_frames, height, width, 3)]
+        if self.sampling.num_frames == 1:
+            views.append(("batch", height, width, 3))
+        why = "as sampling.num_frames and preprocessing.crop say"
+        self._check_tensors(views, why, ("batch", self.num_classes))
+        return self
+
 
 class SegmenterManifest(_Manifest):
     """Everything the service knows about a model that names the class of every pixel.
@@ -296,6 +345,12 @@ class SegmenterManifest(_Manifest):
     preprocessing: WholePicture
     num_classes: int = Field(gt=0, le=256)
     palette: str
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        views: list[Shape] = [("batch", "height", "width", 3)]
+        self._check_tensors(views, "for pictures of any size", ("batch", self.num_classes, "height/4", "width/4"))
+        return self
 
     def _named_files(self) -> list[str]:
         return [*super()._named_files(), self.palette]

@@ -390,7 +390,8 @@ def test_folder_is_followed(tmp_path: Path) -> None:
         # Other content under the same number, sound, then broken.
         write_classifier(models, "m", 2, answer=7)
         server.wait_for(lambda: classify(server, "models/m/classify") == ("2", "class 7"))
-        write_manifest(models / "m/2", num_classes=3)
+        logits = {"name": "logits", "dtype": "float32", "shape": ["batch", 3]}
+        write_manifest(models / "m/2", num_classes=3, outputs=[logits])
         server.wait_for(lambda: "labels for 3 classes" in reason(server, "m", "2"))
         assert index(server)["m/2"] == "READY"
         assert classify(server, "models/m/classify") == ("2", "class 7")
