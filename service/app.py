@@ -203,4 +203,4 @@ async def _shut_down(state: ServerState, *background: asyncio.Task[Any]) -> None
     await asyncio.gather(*background, return_exceptions=True)
     await state.repository.close()
     await state.pool.close()
-    state.rendering.close()
+    state.pipeline.rendering.close()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching import Caller
-from service.context import current_request, record_stage, stage
+from service.context import stage
 from service.errors import BadParameterError, OverloadedError
+from service.job import Clock, Job, Timing, note_stages
 from service.manifest import ClassifierManifest, SegmenterManifest
 from service.media.pool import DecodePool
 from service.media.types import (
@@ -25,21 +23,18 @@ from service.media.types import (
     PictureResult,
 )
 from service.media.worker_process import Decoded, ResultT, WorkerProcess
-from service.memory import Lease
 from service.metrics import Metrics
 from service.offloading import off_loop
 from service.outputs.classification import Prediction, combine_views, top_k
-from service.outputs.masks import Mask, enlarge, mask_of_logits
-from service.outputs.windows import Stitcher, WindowGrid, bytes_of_logits, window_grid
+from service.outputs.masks import Mask
+from service.outputs.windows import WindowGrid, bytes_of_logits, window_grid
 from service.priority import Priority
 from service.rate import retry_after
 from service.rendering import Rendering
-from service.repository.served import ManifestT, ServedModel
+from service.repository.served import ServedModel
 from service.runtimes.base import OutputName
+from service.segmenting import PictureSegmenter, bytes_answered, bytes_seen
 from service.settings import Settings
-
-# Of a pixel while its overlay is drawn and written: RGB, and the four that PIL keeps.
-_OVERLAY_BYTES = 7
 
 
 @dataclass(frozen=True)
@@ -79,52 +74,6 @@ class SegmentOptions:
     end: float | None = None
     priority: Priority = "normal"
     originals: bool = False
-
-
-@dataclass(frozen=True)
-class Job(Generic[ManifestT]):
-    """A request that was accepted and received.
-
-    Attributes:
-        model: Model to ask.
-        caller: The request as the model's batcher knows it.
-        memory: What it holds of the memory for pictures.
-        began, received: perf_counter() when it came in, and when all of its body was there.
-        turn: perf_counter() when the work on its present upload could begin: `received`, or when the upload before that
-            one was answered.
-    """
-
-    model: ServedModel[ManifestT]
-    caller: Caller
-    memory: Lease
-    began: float
-    received: float
-    turn: float
-
-    def next_upload(self) -> Job[ManifestT]:
-        """Return the request as it is now that the upload before is answered."""
-        self.caller.expect(1)
-        return replace(self, turn=perf_counter())
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where the time of a request went, seconds; the parts add up to nearly the total."""
-
-    receive: float
-    decode: float
-    queue: float
-    inference: float
-    total: float
-
-    def then(self, following: Timing) -> Timing:
-        """Return where the time went up to the end of the `following` upload of the same request."""
-        return replace(
-            following,
-            decode=self.decode + following.decode,
-            queue=self.queue + following.queue,
-            inference=self.inference + following.inference,
-        )
 
 
 @dataclass(frozen=True)
@@ -174,40 +123,6 @@ class RunResult:
     batch_size: int
 
 
-@dataclass
-class _Clock:
-    """When the stages of a request ended, perf_counter(); `queued` is what its batches waited for, one by one."""
-
-    job: Job[Any]
-    acquired: float = 0.0
-    decoded: float = 0.0
-    queued: float = 0.0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Record the block, which has batches run and sets `queued`, as if it had waited first and run then."""
-        try:
-            yield
-        except BaseException as error:
-            # Whether it still waited is known to the batcher alone.
-            record_stage("infer", self.decoded, perf_counter(), error)
-            raise
-        started = self.decoded + self.queued
-        record_stage("queue", self.decoded, started)
-        record_stage("infer", started, perf_counter())
-
-    def timing(self) -> Timing:
-        """Return the durations, the last stage ending now."""
-        done = perf_counter()
-        return Timing(
-            receive=self.job.received - self.job.began,
-            decode=self.decoded - self.acquired,
-            queue=self.acquired - self.job.turn + self.queued,
-            inference=done - self.decoded - self.queued,
-            total=done - self.job.began,
-        )
-
-
 def decode_limits(settings: Settings) -> DecodeLimits:
     """Return what the settings let one upload be."""
     return DecodeLimits(
@@ -246,7 +161,7 @@ class Pipeline:
         Raises:
             ServiceError: Anything that `service.errors` names.
         """
-        clock, model = _Clock(job), job.model
+        clock, model = Clock(job), job.model
         manifest = model.manifest
         decoded = await self._decode(
             model, upload, self._view_request(manifest, options), DecodeResult, clock, options.priority
@@ -270,13 +185,15 @@ class Pipeline:
         batch_size = max(output.batch_size for output in outputs)
         return Classification(predictions, scores, decoded.result, timing, batch_size)
 
-    async def look(self, job: Job[ClassifierManifest], upload: int, options: ClassifyOptions) -> Decoded[DecodeResult]:
+    async def input_views(
+        self, job: Job[ClassifierManifest], upload: int, options: ClassifyOptions
+    ) -> Decoded[DecodeResult]:
         """Return what the network would see of an upload: uint8 (views, T, H, W, 3).
 
         The job's memory has that and what drawing it takes. Args and Raises as for `classify`.
         """
         job.caller.finish()
-        clock, model = _Clock(job), job.model
+        clock, model = Clock(job), job.model
         request = self._view_request(model.manifest, options)
         decoded = await self._decode(model, upload, request, DecodeResult, clock, options.priority)
         job.memory.take(2 * decoded.arrays[0].nbytes)
@@ -288,25 +205,25 @@ class Pipeline:
 
         Args and Raises as for `classify`.
         """
-        clock, model = _Clock(job), job.model
+        clock, model = Clock(job), job.model
         manifest = model.manifest
         decoded, grid = await self._pictures(job, upload, options, clock)
         result, pictures = decoded.result, decoded.arrays[0]
         # Before they are there: refused afterwards, the request would have been run for nothing.
         job.memory.take(logits := bytes_of_logits(grid, manifest.num_classes))
-        runs = _Runs(job.caller, options.priority, len(pictures) * len(grid.tops))
+        segmenter = PictureSegmenter(job, self.rendering, grid, result, options.priority)
         with clock.running():
             # One picture after the other: the logits of all of them would be too much to hold.
-            masks = [await self._mask(job, runs, picture, grid, result) for picture in pictures]
-            clock.queued = runs.queued
+            masks = [await segmenter.mask(picture) for picture in pictures]
+            clock.queued = segmenter.queued
         timing = clock.timing()
         self._metrics.clips.labels(manifest.name).inc()
-        self._count_run(manifest.name, timing, runs.views)
-        job.memory.give_back(_bytes_seen(decoded) + logits)
+        self._count_run(manifest.name, timing, segmenter.views)
+        job.memory.give_back(bytes_seen(decoded) + logits)
         originals = decoded.arrays[1] if options.originals else None
-        return Segmentation(masks, originals, result, timing, runs.batch_size)
+        return Segmentation(masks, originals, result, timing, segmenter.batch_size)
 
-    async def look_at_pictures(
+    async def input_pictures(
         self, job: Job[SegmenterManifest], upload: int, options: SegmentOptions
     ) -> tuple[Decoded[PictureResult], WindowGrid]:
         """Return what the network would see of an upload, and in which windows.
@@ -314,7 +231,7 @@ class Pipeline:
         The pictures are uint8 (N, H, W, 3). Args and Raises as for `classify`.
         """
         job.caller.finish()
-        clock = _Clock(job)
+        clock = Clock(job)
         seen = await self._pictures(job, upload, options, clock)
         note_stages(clock.timing())
         return seen
@@ -325,7 +242,7 @@ class Pipeline:
         Raises:
             ServiceError: As Batcher.submit.
         """
-        clock = _Clock(job, acquired=job.received, decoded=job.received)
+        clock = Clock(job, acquired=job.received, decoded=job.received)
         with clock.running():
             outputs = await job.caller.submit(frames, output, priority)
             clock.queued = min(output.queued for output in outputs)
@@ -335,13 +252,13 @@ class Pipeline:
         return RunResult(stacked, max(output.batch_size for output in outputs))
 
     async def _pictures(
-        self, job: Job[SegmenterManifest], upload: int, options: SegmentOptions, clock: _Clock
+        self, job: Job[SegmenterManifest], upload: int, options: SegmentOptions, clock: Clock
     ) -> tuple[Decoded[PictureResult], WindowGrid]:
         manifest = job.model.manifest
         request = self._picture_request(manifest, options)
         decoded = await self._decode(job.model, upload, request, PictureResult, clock, options.priority)
         # How much it is, is known now; by then it is held already, by no more requests than there are decode workers.
-        job.memory.take(_bytes_seen(decoded) + _bytes_answered(decoded))
+        job.memory.take(bytes_seen(decoded) + bytes_answered(decoded))
         count, height, width = decoded.result.shape[:3]
         grid = window_grid((height, width), manifest.preprocessing)
         if (windows := count * grid.count) > self._settings.max_windows:
@@ -351,34 +268,13 @@ class Pipeline:
             )
         return decoded, grid
 
-    async def _mask(
-        self,
-        job: Job[SegmenterManifest],
-        runs: _Runs,
-        picture: NDArray[np.uint8],
-        grid: WindowGrid,
-        decoded: PictureResult,
-    ) -> Mask:
-        """Return the mask of one picture at the upload's size."""
-        size = (decoded.media.height, decoded.media.width)
-        make, memory = self.rendering.run, job.memory
-        if grid.count == 1:
-            (logits,) = await runs.run(picture[None])
-            return await make(memory, mask_of_logits, logits, grid.size, decoded.content, size)
-        stitcher = Stitcher(grid, job.model.manifest.num_classes)
-        for number in range(len(grid.tops)):
-            # The logits have no name here, which would keep them while those of the next row come.
-            await make(memory, stitcher.add_row, number, await runs.run(grid.row(picture, number)))
-        height, width = decoded.content
-        return await make(memory, enlarge, stitcher.mask()[:height, :width], size)
-
     async def _decode(
         self,
         model: ServedModel[Any],
         upload: int,
         request: AnyRequest,
         result_type: type[ResultT],
-        clock: _Clock,
+        clock: Clock,
         priority: Priority,
     ) -> Decoded[ResultT]:
         """Decode the upload for a model."""
@@ -396,7 +292,7 @@ class Pipeline:
         self._metrics.frames_needed.labels(name).inc(decoded.result.frames_needed)
         return decoded
 
-    async def _free_worker(self, model: ServedModel[Any], clock: _Clock, priority: Priority) -> WorkerProcess:
+    async def _free_worker(self, model: ServedModel[Any], clock: Clock, priority: Priority) -> WorkerProcess:
         """Wait for a decode worker, and refuse a request that has waited for so long that it would not be done in time.
 
         Its work would be for nothing, and keep others from being in time. One that need not wait is always tried: what
@@ -458,58 +354,6 @@ class Pipeline:
         metrics.views.labels(name).inc(views)
 
 
-def note_stages(timing: Timing) -> None:
-    """Leave the stages to whoever writes the answer's head."""
-    if request := current_request():
-        request.stages = asdict(timing)
-
-
 def _check_part(start: float | None, end: float | None) -> None:
     if start is not None and end is not None and end <= start:
         raise BadParameterError(f"end={end} must lie after start={start} (seconds)")
-
-
-class _Runs:
-    """The submits of one upload, each made when the one before is answered, and their figures.
-
-    Args:
-        caller: The request.
-        priority: Of all of them.
-        count: How many there will be.
-
-    Attributes:
-        views: Views that were run.
-        queued: Seconds that they waited, all submits together.
-        batch_size: Largest batch that one of them ran in.
-    """
-
-    def __init__(self, caller: Caller, priority: Priority, count: int) -> None:
-        self._caller = caller
-        self._priority = priority
-        self._left = count
-        self.views = 0
-        self.queued = 0.0
-        self.batch_size = 0
-
-    async def run(self, views: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        """Return the logits of the next views (N, ...)."""
-        self._left -= 1
-        outputs = await self._caller.submit(views, "logits", self._priority, more=self._left > 0)
-        self.views += len(outputs)
-        self.queued += min(output.queued for output in outputs)
-        self.batch_size = max(self.batch_size, *(output.batch_size for output in outputs))
-        return [output.output for output in outputs]
-
-
-def _bytes_seen(decoded: Decoded[PictureResult]) -> int:
-    """Return what the pictures take as the network sees them, and a mask of that size."""
-    _, height, width, _ = decoded.result.shape
-    return decoded.arrays[0].nbytes + height * width
-
-
-def _bytes_answered(decoded: Decoded[PictureResult]) -> int:
-    """Return what is taken at the upload's size: the masks, and wanted pictures with one overlay of them."""
-    result = decoded.result
-    pixels = result.media.height * result.media.width
-    masks = len(result.frames) * pixels
-    return masks if result.original_shape is None else masks + decoded.arrays[1].nbytes + _OVERLAY_BYTES * pixels

@@ -13,7 +13,7 @@ from service.api.disconnect import while_connected
 from service.api.state import ServerState, server_state
 from service.context import current_request
 from service.errors import OverloadedError
-from service.pipeline import Job
+from service.job import Job
 from service.priority import Priority
 from service.rate import retry_after
 from service.repository.served import ManifestT, ServedModel

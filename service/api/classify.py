@@ -10,10 +10,11 @@ from pydantic import BaseModel, BeforeValidator, Field
 from service.api.delivery import DeliveredResponse
 from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, accepted_upload
 from service.api.state import server_state
+from service.job import Job
 from service.manifest import ClassifierManifest
 from service.media.types import MediaInfo, View
 from service.outputs.contact_sheet import SheetRow, contact_sheet
-from service.pipeline import ClassifyOptions, Job, Pipeline
+from service.pipeline import ClassifyOptions, Pipeline
 
 
 def _number(value: Any) -> Any:
@@ -107,7 +108,7 @@ async def _answer(pipeline: Pipeline, job: Job[ClassifierManifest], upload: int,
 async def _show_frames(
     pipeline: Pipeline, job: Job[ClassifierManifest], upload: int, options: ClassifyOptions
 ) -> Response:
-    decoded = await pipeline.look(job, upload, options)
+    decoded = await pipeline.input_views(job, upload, options)
     result, manifest = decoded.result, job.model.manifest
     media = result.media
     title = f"{manifest.full_name}: {media.codec} {media.width}x{media.height}, {media.frames} frames"

@@ -15,7 +15,7 @@ from service.api.problems import Problem
 from service.api.state import server_state
 from service.api.upload import receive_upload
 from service.errors import BadParameterError
-from service.pipeline import Job, Timing
+from service.job import Job, Timing
 from service.priority import Priority
 from service.repository.served import ManifestT
 

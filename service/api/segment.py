@@ -14,13 +14,14 @@ from pydantic import BaseModel, Field
 from service.api.delivery import DeliveredResponse
 from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, ShowQuery, TimingBody, accepted_upload
 from service.api.state import server_state
+from service.job import Job
 from service.manifest import Artefact, SegmenterManifest
 from service.media.types import MediaInfo
 from service.outputs.contact_sheet import SheetRow, contact_sheet
 from service.outputs.masks import segments, to_png, to_zip
 from service.outputs.overlay import draw_legend, overlay, overlay_size, to_jpeg, to_mp4
 from service.outputs.windows import WindowGrid
-from service.pipeline import Job, Pipeline, Segmentation, SegmentOptions
+from service.pipeline import Pipeline, Segmentation, SegmentOptions
 
 OutputName = Literal["png", "overlay", "rle"]
 
@@ -139,7 +140,7 @@ async def _segment(request: Request, name: str | None, version: str | None, quer
 async def _show_frames(
     pipeline: Pipeline, job: Job[SegmenterManifest], upload: int, options: SegmentOptions
 ) -> DeliveredResponse:
-    decoded, grid = await pipeline.look_at_pictures(job, upload, options)
+    decoded, grid = await pipeline.input_pictures(job, upload, options)
     result, media = decoded.result, decoded.result.media
     manifest = job.model.manifest
     title = f"{manifest.full_name}: {media.codec} {media.width}x{media.height}"

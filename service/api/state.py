@@ -37,7 +37,6 @@ class ServerState:
         self.repository = repository
         self.pool = pool
         self.metrics = metrics
-        self.rendering = rendering
         self.pipeline = Pipeline(pool, rendering, metrics, settings)
         self.upload_memory = UploadMemory(settings.max_upload_memory_bytes)
         self.picture_memory = MemoryBudget("pictures", settings.max_picture_memory_bytes)

@@ -16,7 +16,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from service import pipeline
+from service import segmenting
 from service.api import segment
 from service.api.delivery import DeliveredResponse
 from service.app import create_app
@@ -130,8 +130,10 @@ def test_drawing_for_clients_that_left_is_not_begun_and_counts_until_it_ends(
     with ExitStack() as clients:
         for _ in range(4):
             clients.enter_context(begun_post(url, picture()))
-        # All have their masks: one is drawn, and three wait for that.
-        wait_for(lambda: begun and held(app) == 4 * one)
+        # One is drawn, and three wait for that: some with their masks, the others to have them made, with what the
+        # network saw, a mask of that and its logits beside.
+        full = one + 128 * 128 * 5
+        wait_for(lambda: begun and held(app) in [(1 + made) * one + (3 - made) * full for made in range(4)])
     wait_for(lambda: app.state.metrics.in_flight._value.get() == 0)
     # That of the one that is drawn; those that waited are gone.
     assert held(app) == one
@@ -161,8 +163,8 @@ def test_logits_that_wait_for_drawing_count(
         assert may_end.wait(60)
         raise BadParameterError("drawn")
 
-    monkeypatch.setattr(pipeline, "mask_of_logits", draw)
-    monkeypatch.setattr(pipeline.Stitcher, "add_row", draw)
+    monkeypatch.setattr(segmenting, "mask_of_logits", draw)
+    monkeypatch.setattr(segmenting.Stitcher, "add_row", draw)
     content = picture(side)
     seen = query.get("short_side", 128)
     # The picture for the network, a mask of that, the mask at the upload's size.

@@ -13,9 +13,10 @@ from service.api.classify import ViewsQuery
 from service.api.v2.contract import CLIP, FRAMES, Answered, Contract, Tensor, check_count, of_element
 from service.api.v2.schema import RequestParameters
 from service.errors import ServiceError
+from service.job import Job
 from service.manifest import ClassifierManifest
 from service.outputs.classification import combine_views
-from service.pipeline import Classification, ClassifyOptions, Job, Pipeline
+from service.pipeline import Classification, ClassifyOptions, Pipeline
 from service.repository.served import ServedModel
 from service.settings import Settings
 

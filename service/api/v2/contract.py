@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from service.api.v2.schema import RequestParameters
 from service.api.v2.tensors import DATATYPES
 from service.errors import BadParameterError, ServiceError
+from service.job import Job
 from service.manifest import TensorSpec
-from service.pipeline import Job, Pipeline
+from service.pipeline import Pipeline
 from service.repository.served import ManifestT, ServedModel
 from service.settings import Settings
 

@@ -17,9 +17,9 @@ from service.api.v2.contract import Contract
 from service.api.v2.reception import Received, receive_call
 from service.api.v2.tensors import BytesTensor, OutputTensor, Value, infer_response
 from service.errors import BadParameterError
+from service.job import Job
 from service.offloading import off_loop
 from service.outputs.classification import top_k
-from service.pipeline import Job
 
 # Included once with and once without a version.
 router = APIRouter(tags=["Open Inference Protocol"])

@@ -13,11 +13,12 @@ from service.api.segment import PicturesQuery
 from service.api.v2.contract import CLIP, FRAMES, Answered, Contract, Tensor, check_count, of_element
 from service.api.v2.schema import RequestParameters
 from service.errors import BadParameterError, ServiceError
+from service.job import Job, Timing, note_stages
 from service.manifest import SegmenterManifest
 from service.memory import Lease
 from service.offloading import off_loop
 from service.outputs.masks import Mask
-from service.pipeline import Job, Pipeline, SegmentOptions, Timing, note_stages
+from service.pipeline import Pipeline, SegmentOptions
 
 _MIN_SIDE, _SIDE_MULTIPLE = 64, 32
 
