@@ -478,10 +478,22 @@ def _read_artefact(folder: Path) -> Artefact:
             raise ManifestError(f"{folder / file} is missing")
         if sha256_of(folder / file) != expected:
             raise ManifestError(f"{folder / file} is not the file that was exported (sha256 differs); export it again")
-    labels = tuple(_read_text(folder / manifest.labels).decode().splitlines())
+    labels = _read_labels(folder / manifest.labels)
     if len(labels) != manifest.num_classes:
         raise ManifestError(f"{folder / manifest.labels} has {len(labels)} labels for {manifest.num_classes} classes")
     return Artefact(folder, manifest, labels, _read_palette(folder, manifest))
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        text = _read_text(path).decode()
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): write it in UTF-8") from error
+    # Not str.splitlines, which ends lines at characters that a name may hold.
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return tuple(line.removesuffix("\r") for line in lines)
 
 
 def _problems(error: ValidationError) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.manifest import ManifestError, read_artefact
-from tests.classifier import CLASSES, SIDE, write_classifier
+from tests.classifier import CLASSES, SIDE, write_classifier, write_manifest
 from tests.command import clipserve
 from tests.segmenter import NAME, write_segmenter
 
@@ -139,3 +139,35 @@ def test_start_with_a_manifest_that_contradicts_itself_names_the_fields(tmp_path
     last = ended.stderr.splitlines()[-1]
     assert "cannot start: m/1 cannot be served: " in last
     assert re.search(r"inputs\[0\] is .* should be .* preprocessing\.crop", last)
+
+
+def write_labels(folder: Path, content: bytes) -> None:
+    (folder / "labels.txt").write_bytes(content)
+    write_manifest(folder)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", [True, False], ids=["ended", "not ended"])
+def test_labels_are_lines_whatever_they_hold(tmp_path: Path, end: str, last: bool) -> None:
+    # str.splitlines would end a line at each of these.
+    odd = [f"odd{character}label" for character in "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"]
+    labels = (*odd, "", *(f"class {number}" for number in range(len(odd) + 1, CLASSES)))
+    folder = write_classifier(tmp_path, "m", 1)
+    write_labels(folder, (end.join(labels) + (end if last else "")).encode())
+    assert read_artefact(folder).labels == labels
+
+
+def test_empty_file_has_no_labels(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path, "m", 1)
+    write_labels(folder, b"")
+    with pytest.raises(ManifestError, match=rf"labels\.txt has 0 labels for {CLASSES} classes"):
+        read_artefact(folder)
+
+
+def test_labels_in_another_encoding_are_refused_by_file_and_encoding(tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path, "m", 1)
+    write_labels(folder, "".join(f"caf\xe9 {number}\n" for number in range(CLASSES)).encode("latin-1"))
+    ended = clipserve("serve", "--repository", str(tmp_path), "--port", "0")
+    assert ended.returncode == 1
+    assert "m/1/labels.txt is not UTF-8 (invalid continuation byte at byte 3)" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
