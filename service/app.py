@@ -186,8 +186,9 @@ async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool
 
 
 def _queue_depths(state: ServerState) -> dict[tuple[str, ...], float]:
-    depths = {"decode": state.pool.waiting} | {model.name: model.queue_depth for model in state.repository}
-    return {(queue,): depth for queue, depth in depths.items()}
+    # Two labels, since a model may be called as any of these queues is.
+    depths: dict[tuple[str, ...], float] = {("decode", ""): state.pool.waiting}
+    return depths | {("batch", model.name): model.queue_depth for model in state.repository}
 
 
 async def _watch(state: ServerState, loading: asyncio.Task[bool]) -> None:

@@ -147,8 +147,9 @@ class Metrics:
         return ModelMetrics(name, self._batches, self._batch_size, self._cancelled)
 
     def measure_queues(self, depths: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
-        """Report the depths of the queues, by (queue,), at every scrape."""
-        self._registry.register(_Measured("clipserve_queue_depth", "Waiting, by queue", ["queue"], depths))
+        """Report the depths of the queues, by (queue, model), at every scrape."""
+        text = "Waiting: uploads for a decode worker (queue decode, of no model), views for their run (batch, by model)"
+        self._registry.register(_Measured("clipserve_queue_depth", text, ["queue", "model"], depths))
 
     def measure_versions(self, ready: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
         """Report at every scrape, by (model, version), 1 for those that take requests and 0 for the others."""

@@ -23,7 +23,7 @@ def metric(server: RunningServer, series: str) -> float:
 
 
 def wait_for_queue(server: RunningServer) -> None:
-    server.wait_for(lambda: metric(server, f'clipserve_queue_depth{{queue="{MODEL}"}}'))
+    server.wait_for(lambda: metric(server, f'clipserve_queue_depth{{model="{MODEL}",queue="batch"}}'))
 
 
 def burst(server: RunningServer, count: int, **query: str) -> list[httpx.Response]:
