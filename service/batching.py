@@ -26,8 +26,8 @@ from service.fairness import FairGate
 from service.instance import Instance
 from service.metrics import ClosedBy, ModelMetrics
 from service.priority import Priority, place_in_line
-from service.rate import ServiceTime, retry_after
 from service.runtimes.base import OutputName, Runtime
+from service.service_time import ServiceTime, retry_after
 from service.statistics import ModelStatistics
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from math import ceil
 from time import monotonic
 
 from service.errors import RateLimitedError
-from service.rate import retry_after
+from service.service_time import retry_after
 from service.settings import ApiKey
 from service.token_bucket import TokenBucket
 

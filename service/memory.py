@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from service.errors import MediaLimitError, QueueFullError
-from service.rate import ServiceTime, retry_after
+from service.service_time import ServiceTime, retry_after
 
 
 class MemoryBudget:

@@ -29,11 +29,11 @@ from service.outputs.classification import Prediction, combine_views, top_k
 from service.outputs.masks import Mask
 from service.outputs.windows import WindowGrid, bytes_of_logits, window_grid
 from service.priority import Priority
-from service.rate import retry_after
 from service.rendering import Rendering
 from service.repository.served import ServedModel
 from service.runtimes.base import OutputName
 from service.segmenting import PictureSegmenter, bytes_answered, bytes_seen
+from service.service_time import retry_after
 from service.settings import Settings
 
 

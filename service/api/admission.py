@@ -15,8 +15,8 @@ from service.context import current_request
 from service.errors import OverloadedError
 from service.job import Job
 from service.priority import Priority
-from service.rate import retry_after
 from service.repository.served import ManifestT, ServedModel
+from service.service_time import retry_after
 
 T = TypeVar("T")
 

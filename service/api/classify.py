@@ -43,7 +43,7 @@ class PredictionBody(BaseModel):
     score: float = Field(description="softmax, or sigmoid for multi-label models")
 
 
-class ClassifyBody(BaseModel):
+class ClassificationBody(BaseModel):
     """Answer to a classification."""
 
     model: str
@@ -57,7 +57,7 @@ class ClassifyBody(BaseModel):
 
 _SHEET: dict[str, Any] = {
     "description": "the answer, or with show=frames a contact sheet",
-    "model": ClassifyBody,
+    "model": ClassificationBody,
     "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
 }
 
@@ -93,7 +93,7 @@ async def _classify(request: Request, name: str | None, version: str | None, que
 
 async def _answer(pipeline: Pipeline, job: Job[ClassifierManifest], upload: int, options: ClassifyOptions) -> Response:
     result = await pipeline.classify(job, upload, options)
-    answer = ClassifyBody(
+    answer = ClassificationBody(
         model=job.model.manifest.name,
         version=job.model.manifest.version,
         predictions=[PredictionBody(index=p.index, label=p.label, score=p.score) for p in result.predictions],

@@ -6,9 +6,9 @@ import asyncio
 import os
 
 from service.errors import BadParameterError, PayloadTooLargeError
+from service.kernel_limits import shedding
 from service.media.formats import SNIFF_BYTES, sniff
 from service.memory import Holding, MemoryBudget
-from service.shedding import shedding
 
 # Freed in less than two milliseconds.
 _CLOSED_AT_ONCE = 8 << 20

@@ -23,7 +23,7 @@ from service.outputs.overlay import draw_legend, overlay, overlay_size, to_jpeg,
 from service.outputs.windows import WindowGrid
 from service.pipeline import Pipeline, Segmentation, SegmentOptions
 
-OutputName = Literal["png", "overlay", "rle"]
+MaskFormat = Literal["png", "overlay", "rle"]
 
 
 class PicturesQuery(PartQuery):
@@ -43,7 +43,7 @@ class PicturesQuery(PartQuery):
 class SegmentQuery(PicturesQuery, PriorityQuery, ShowQuery):
     """Query parameters of a segmentation."""
 
-    output: OutputName = Field(
+    output: MaskFormat = Field(
         "png",
         description="png: the class of each pixel as an indexed PNG, for a video a zip of them; overlay: the picture "
         "with its classes blended in and a legend, as JPEG, for a video as H.264 in mp4; rle: JSON with each class's "
@@ -77,7 +77,7 @@ class MaskBody(BaseModel):
     segments: list[SegmentBody]
 
 
-class SegmentAnswer(BaseModel):
+class SegmentationBody(BaseModel):
     """Answer to a segmentation with output=rle."""
 
     model: str
@@ -90,7 +90,7 @@ class SegmentAnswer(BaseModel):
 
 _OUTPUTS: dict[str, Any] = {
     "description": "the masks, in the form that `output` names",
-    "model": SegmentAnswer,
+    "model": SegmentationBody,
     "content": {
         media_type: {"schema": {"type": "string", "format": "binary"}}
         for media_type in ("image/png", "image/jpeg", "application/zip", "video/mp4")
@@ -192,7 +192,7 @@ def _rle(result: Segmentation, artefact: Artefact, _query: SegmentQuery) -> Deli
         MaskBody(frame=frame, time_seconds=time, segments=_segment_bodies(mask, artefact))
         for frame, time, mask in zip(decoded.frames, decoded.times, result.masks, strict=True)
     ]
-    answer = SegmentAnswer(
+    answer = SegmentationBody(
         model=manifest.name,
         version=manifest.version,
         media=decoded.media,

@@ -17,7 +17,7 @@ from service.errors import InternalError, MediaLimitError, QueueFullError, Servi
 from service.media.types import AnyRequest
 from service.media.worker_process import Decoded, ResultT, UntouchedError, WorkerProcess
 from service.priority import Priority, place_in_line
-from service.rate import ServiceTime, retry_after
+from service.service_time import ServiceTime, retry_after
 
 logger = logging.getLogger(__name__)
 

@@ -35,6 +35,7 @@ from service.errors import (
     UnsupportedMediaError,
     WorkerLostError,
 )
+from service.kernel_limits import shedding
 from service.media.answers import check_answer
 from service.media.types import (
     ANY_ANSWER,
@@ -46,7 +47,6 @@ from service.media.types import (
     PictureResult,
     WorkerReady,
 )
-from service.shedding import shedding
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ _ENVIRONMENT = (
 
 
 class UntouchedError(WorkerLostError):
-    """The worker ended before it had the request: another one may be asked."""
+    """The worker ended before it had the request: another one is asked. It never leaves the pool."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import Request
 
 from service.api.state import ServerState, server_state
-from service.api.v2.classifier import ClassifierContract
-from service.api.v2.contract import Contract
-from service.api.v2.segmenter import SegmenterContract
+from service.api.v2.classifier import ClassifierInterface
+from service.api.v2.interface import ModelInterface
+from service.api.v2.segmenter import SegmenterInterface
 from service.errors import NotReadyError
 from service.manifest import ClassifierManifest
 from service.repository.served import ServedModel
@@ -28,8 +28,8 @@ def asked_model(request: Request) -> ServedModel[Any]:
     return state.repository.find(request.path_params["name"], request.path_params.get("version"))
 
 
-def contract_of(model: ServedModel[Any], state: ServerState) -> Contract[Any]:
+def interface_of(model: ServedModel[Any], state: ServerState) -> ModelInterface[Any]:
     """Return the model as the protocol sees it."""
     if isinstance(model.manifest, ClassifierManifest):
-        return ClassifierContract(model, state.settings)
-    return SegmenterContract(model, state.settings)
+        return ClassifierInterface(model, state.settings)
+    return SegmenterInterface(model, state.settings)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from service.api.v2.contract import CLIP, FRAMES, Contract, Tensor
+from service.api.v2.interface import CLIP, FRAMES, ModelInterface, Tensor
 from service.api.v2.schema import (
     InferRequest,
     InputParameters,
@@ -55,45 +55,45 @@ class Call:
     outputs: tuple[WantedOutput, ...]
 
 
-def call_of(request: InferRequest, contract: Contract[Any]) -> Call:
+def call_of(request: InferRequest, interface: ModelInterface[Any]) -> Call:
     """Return what `request` asks of the model.
 
     Raises:
         BadParameterError: It asks for something that the model does not know, or for more than a limit.
     """
-    asked = _only_input(request.inputs, contract)
+    asked = _only_input(request.inputs, interface)
     where = f"input `{asked.name}`"
     own = checked(InputParameters, asked.parameters, f"{where}: parameters")
-    parameters = checked(contract.parameters_of(asked.name), request.parameters, "parameters")
-    _check_shape(asked, contract)
+    parameters = checked(interface.parameters_of(asked.name), request.parameters, "parameters")
+    _check_shape(asked, interface)
     if asked.name == CLIP:
-        contract.check_clips(asked.shape[0], parameters)
+        interface.check_clips(asked.shape[0], parameters)
     else:
-        contract.check_frames(asked.shape)
+        interface.check_frames(asked.shape)
     if (own.binary_data_size is None) == (asked.data is None):
         raise BadParameterError(f"{where}: give either `data`, or the parameter `binary_data_size` and binary data")
     _check_binary_size(asked, own.binary_data_size)
-    outputs = _wanted(request.outputs or [], asked.name, parameters.binary_data_output, contract)
+    outputs = _wanted(request.outputs or [], asked.name, parameters.binary_data_output, interface)
     return Call(request.id, asked.name, tuple(asked.shape), own.binary_data_size, parameters, outputs)
 
 
-def raw_call(contract: Contract[Any]) -> Call:
+def raw_call(interface: ModelInterface[Any]) -> Call:
     """Return what a request without any JSON asks for: everything about one encoded file, as binary data."""
-    parameters = contract.clip_parameters(binary_data_output=True)
-    contract.check_clips(1, parameters)
-    return Call(None, CLIP, (1,), None, parameters, _wanted([], CLIP, True, contract))
+    parameters = interface.clip_parameters(binary_data_output=True)
+    interface.check_clips(1, parameters)
+    return Call(None, CLIP, (1,), None, parameters, _wanted([], CLIP, True, interface))
 
 
-def _only_input(inputs: Sequence[RequestInput], contract: Contract[Any]) -> RequestInput:
-    known = [tensor.name for tensor in contract.inputs]
+def _only_input(inputs: Sequence[RequestInput], interface: ModelInterface[Any]) -> RequestInput:
+    known = [tensor.name for tensor in interface.inputs]
     names = [tensor.name for tensor in inputs]
     if len(names) != 1 or names[0] not in known:
         raise BadParameterError(f"inputs: {names!r:.200}; send exactly one, {' or '.join(known)}")
     return inputs[0]
 
 
-def _check_shape(asked: RequestInput, contract: Contract[Any]) -> None:
-    expected: Tensor = next(tensor for tensor in contract.inputs if tensor.name == asked.name)
+def _check_shape(asked: RequestInput, interface: ModelInterface[Any]) -> None:
+    expected: Tensor = next(tensor for tensor in interface.inputs if tensor.name == asked.name)
     if asked.datatype != expected.datatype:
         raise BadParameterError(
             f"input `{asked.name}` is of datatype {asked.datatype!r:.40}; it must be {expected.datatype}"
@@ -115,9 +115,9 @@ def _check_binary_size(asked: RequestInput, size: int | None) -> None:
 
 
 def _wanted(
-    outputs: Sequence[RequestOutput], given: str, binary_by_default: bool, contract: Contract[Any]
+    outputs: Sequence[RequestOutput], given: str, binary_by_default: bool, interface: ModelInterface[Any]
 ) -> tuple[WantedOutput, ...]:
-    there = contract.outputs_of[given]
+    there = interface.outputs_of[given]
     if not outputs:
         return tuple(WantedOutput(name, binary_by_default) for name in there)
     names = [output.name for output in outputs]
@@ -126,12 +126,12 @@ def _wanted(
         raise BadParameterError(
             f"outputs: {names!r:.200}; input `{given}` gives {', '.join(there)}, each of which can be asked for once"
         )
-    return tuple(_wanted_output(output, binary_by_default, contract) for output in outputs)
+    return tuple(_wanted_output(output, binary_by_default, interface) for output in outputs)
 
 
-def _wanted_output(output: RequestOutput, binary_by_default: bool, contract: Contract[Any]) -> WantedOutput:
+def _wanted_output(output: RequestOutput, binary_by_default: bool, interface: ModelInterface[Any]) -> WantedOutput:
     parameters = checked(OutputParameters, output.parameters, f"output `{output.name}`: parameters")
-    if parameters.classification is not None and output.name not in contract.class_outputs:
+    if parameters.classification is not None and output.name not in interface.class_outputs:
         raise BadParameterError(
             f"output `{output.name}` has no classes to name: leave out the parameter classification"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.classify import ViewsQuery
-from service.api.v2.contract import CLIP, FRAMES, Answered, Contract, Tensor, check_count, of_element
+from service.api.v2.interface import CLIP, FRAMES, Answered, ModelInterface, Tensor, check_count, of_element
 from service.api.v2.schema import RequestParameters
 from service.errors import ServiceError
 from service.job import Job
@@ -25,7 +25,7 @@ class ClipParameters(RequestParameters, ViewsQuery):
     """Parameters of a request with `clip`: those of POST /v1/classify."""
 
 
-class ClassifierContract(Contract[ClassifierManifest]):
+class ClassifierInterface(ModelInterface[ClassifierManifest]):
     """`scores` (N, classes), 0 to 1, one row an encoded file or view; `logits` (N, classes), of `frames` alone."""
 
     clip_parameters = ClipParameters

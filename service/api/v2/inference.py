@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from service.api.admission import admitted
 from service.api.deadline import deadline
 from service.api.state import ServerState, server_state
-from service.api.v2.asked import asked_model, contract_of
+from service.api.v2.asked import asked_model, interface_of
 from service.api.v2.call import WantedOutput
-from service.api.v2.contract import Contract
+from service.api.v2.interface import ModelInterface
 from service.api.v2.reception import Received, receive_call
 from service.api.v2.tensors import BytesTensor, OutputTensor, Value, infer_response
 from service.errors import BadParameterError
@@ -42,12 +42,12 @@ async def infer(request: Request) -> Response:
     state = server_state(request)
     state.check_open()
     model = asked_model(request)
-    contract = contract_of(model, state)
+    interface = interface_of(model, state)
     async with (
-        admitted(request, model, receive_call(request, contract, state)) as (job, received),
+        admitted(request, model, receive_call(request, interface, state)) as (job, received),
         deadline(received.call.parameters.timeout / 1e6 or None),
     ):
-        return await _answer(state, contract, job, received)
+        return await _answer(state, interface, job, received)
 
 
 def _check_query(request: Request) -> None:
@@ -59,13 +59,13 @@ def _check_query(request: Request) -> None:
         )
 
 
-async def _answer(state: ServerState, contract: Contract[Any], job: Job[Any], received: Received) -> Response:
+async def _answer(state: ServerState, interface: ModelInterface[Any], job: Job[Any], received: Received) -> Response:
     call = received.call
     if received.frames is not None:
-        answered = await contract.answer_frames(state.pipeline, job, received.frames, call.parameters)
+        answered = await interface.answer_frames(state.pipeline, job, received.frames, call.parameters)
     else:
-        answered = await contract.answer_clips(state.pipeline, job, received.clips, call.parameters)
-    manifest, labels = contract.model.manifest, contract.model.artefact.labels
+        answered = await interface.answer_clips(state.pipeline, job, received.clips, call.parameters)
+    manifest, labels = interface.model.manifest, interface.model.artefact.labels
     fields: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
     if call.id is not None:
         fields["id"] = call.id

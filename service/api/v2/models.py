@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from service.api.state import server_state
-from service.api.v2.asked import asked_model, contract_of
-from service.api.v2.contract import Tensor
+from service.api.v2.asked import asked_model, interface_of
+from service.api.v2.interface import Tensor
 from service.errors import NotReadyError
 from service.repository.served import ServedModel
 from service.settings import VersionChoice
@@ -34,13 +34,13 @@ async def all_statistics(request: Request) -> dict[str, Any]:
 async def model_metadata(request: Request) -> dict[str, Any]:
     """Describe a model: the tensors that it takes, of which a request has one, and those that it gives."""
     model = asked_model(request)
-    contract = contract_of(model, server_state(request))
+    interface = interface_of(model, server_state(request))
     return {
         "name": model.manifest.name,
         "versions": [served.manifest.version for served in _all_versions(request)],
         "platform": _platform(model),
-        "inputs": [asdict(tensor) for tensor in contract.inputs],
-        "outputs": [asdict(tensor) for tensor in contract.outputs],
+        "inputs": [asdict(tensor) for tensor in interface.inputs],
+        "outputs": [asdict(tensor) for tensor in interface.outputs],
     }
 
 
@@ -58,7 +58,7 @@ async def model_ready(request: Request) -> dict[str, Any]:
 async def model_config(request: Request) -> dict[str, Any]:
     """Describe a model in the terms of Triton's model configuration, with the first axis as the batch."""
     model = asked_model(request)
-    contract = contract_of(model, server_state(request))
+    interface = interface_of(model, server_state(request))
     batch = model.batcher.settings
     return {
         "name": model.manifest.name,
@@ -66,8 +66,8 @@ async def model_config(request: Request) -> dict[str, Any]:
         "backend": model.runtime.name,
         "version_policy": _version_policy(server_state(request).settings.of_model(model.manifest.name).versions),
         "max_batch_size": batch.max_batch_size,
-        "input": [_configured(tensor) for tensor in contract.inputs],
-        "output": [_configured(tensor) for tensor in contract.outputs],
+        "input": [_configured(tensor) for tensor in interface.inputs],
+        "output": [_configured(tensor) for tensor in interface.outputs],
         "dynamic_batching": {
             "preferred_batch_size": [batch.max_batch_size],
             "max_queue_delay_microseconds": round(batch.max_queue_delay * 1e6),

@@ -16,7 +16,7 @@ from service.api.body import body_chunks, check_body_headers
 from service.api.memory_files import HeldBytes
 from service.api.state import ServerState
 from service.api.v2.call import Call, call_of, raw_call
-from service.api.v2.contract import CLIP, Contract
+from service.api.v2.interface import CLIP, ModelInterface
 from service.api.v2.numbers import values_from_json
 from service.api.v2.schema import parse_request
 from service.api.v2.sinks import (
@@ -52,7 +52,7 @@ class Received:
 
 
 @asynccontextmanager
-async def receive_call(request: Request, contract: Contract[Any], state: ServerState) -> AsyncIterator[Received]:
+async def receive_call(request: Request, interface: ModelInterface[Any], state: ServerState) -> AsyncIterator[Received]:
     """Receive the body of `request` and yield what it asks; the files close with the block.
 
     Raises:
@@ -67,7 +67,7 @@ async def receive_call(request: Request, contract: Contract[Any], state: ServerS
     held = HeldBytes(settings.max_body_bytes, state.upload_memory)
     clips = Clips()
     try:
-        body = Body(contract, clips, json_length, settings.max_json_bytes, state.json_turn)
+        body = Body(interface, clips, json_length, settings.max_json_bytes, state.json_turn)
         with stage("receive"):
             async for chunk in body_chunks(request, settings.upload_idle_timeout):
                 held.take(len(chunk))
@@ -114,9 +114,9 @@ class _Understood:
     frames: NDArray[np.uint8] | None = None
 
 
-def _understand(content: bytearray, contract: Contract[Any]) -> _Understood:
+def _understand(content: bytearray, interface: ModelInterface[Any]) -> _Understood:
     request = parse_request(content)
-    call = call_of(request, contract)
+    call = call_of(request, interface)
     data = request.inputs[0].data
     if call.binary_size is not None:
         return _Understood(call)
@@ -129,7 +129,7 @@ class Body:
     """Takes a body apart as it comes.
 
     Args:
-        contract: What the model allows; everything is checked before the data that it is about is kept.
+        interface: What the model allows; everything is checked before the data that it is about is kept.
         clips: Gets the encoded files.
         json_length: Bytes of JSON before the binary data; 0: the body is one encoded file; None: it is all JSON.
         max_json_bytes: Cap on the JSON where its length is not known before.
@@ -139,13 +139,13 @@ class Body:
 
     def __init__(
         self,
-        contract: Contract[Any],
+        interface: ModelInterface[Any],
         clips: Clips,
         json_length: int | None,
         max_json_bytes: int,
         json_turn: asyncio.Lock,
     ) -> None:
-        self._contract = contract
+        self._interface = interface
         self._clips = clips
         self._json_length = json_length
         self._max_json_bytes = max_json_bytes
@@ -155,7 +155,7 @@ class Body:
         self._sink: Sink = NoSink()
         self._frames: NDArray[np.uint8] | None = None
         if json_length == 0:
-            self._call = raw_call(contract)
+            self._call = raw_call(interface)
             self._sink = WholeBody(clips)
 
     async def write(self, chunk: bytes) -> None:
@@ -174,7 +174,7 @@ class Body:
     async def _understand(self) -> Call:
         content, self._json = self._json, bytearray()
         async with self._json_turn:
-            understood = await off_loop(len(content), _understand, content, self._contract)
+            understood = await off_loop(len(content), _understand, content, self._interface)
         call = self._call = understood.call
         if call.binary_size is None:
             # Not in the thread, which goes on when the request is given up and its files are closed.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.segment import PicturesQuery
-from service.api.v2.contract import CLIP, FRAMES, Answered, Contract, Tensor, check_count, of_element
+from service.api.v2.interface import CLIP, FRAMES, Answered, ModelInterface, Tensor, check_count, of_element
 from service.api.v2.schema import RequestParameters
 from service.errors import BadParameterError, ServiceError
 from service.job import Job, Timing, note_stages
@@ -27,7 +27,7 @@ class ClipParameters(RequestParameters, PicturesQuery):
     """Parameters of a request with `clip`: those of POST /v1/segment."""
 
 
-class SegmenterContract(Contract[SegmenterManifest]):
+class SegmenterInterface(ModelInterface[SegmenterManifest]):
     """`mask` (N, H, W): the class of each pixel; at the upload's own size for `clip`, at that of `frames` for them."""
 
     clip_parameters = ClipParameters

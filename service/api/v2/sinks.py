@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.memory_files import append, check_media, close_upload, open_upload
-from service.api.v2.contract import CLIP, FRAMES
+from service.api.v2.interface import CLIP, FRAMES, of_element
 from service.errors import BadParameterError, ServiceError
 
 _PREFIX_BYTES = 4
@@ -127,7 +127,7 @@ class ElementsSink:
         self._clips.write(part)
         self._missing -= len(part)
         if not self._missing:
-            _look(self._clips)
+            _check_last(self._clips, self._count)
         return len(part)
 
     def finish(self) -> None:
@@ -178,7 +178,7 @@ def write_files(clips: Clips, files: Sequence[bytes]) -> None:
     for content in files:
         clips.open()
         clips.write(content)
-        _look(clips)
+        _check_last(clips, len(files))
 
 
 def files_from_json(data: Any, count: int) -> list[bytes]:
@@ -201,9 +201,10 @@ def _from_base64(text: Any, number: int) -> bytes:
         ) from error
 
 
-def _look(clips: Clips) -> None:
+def _check_last(clips: Clips, count: int) -> None:
+    """Refuse the last of `count` files as soon as it is there, if it is of no accepted format."""
     number = len(clips.descriptors) - 1
     try:
         check_media(clips.descriptors[number])
     except ServiceError as error:
-        raise type(error)(f"element {number} of `{CLIP}`: {error.detail}") from error
+        raise of_element(error, number, count) from error

@@ -49,7 +49,7 @@ class Answered:
     batch_size: int
 
 
-class Contract(ABC, Generic[ManifestT]):
+class ModelInterface(ABC, Generic[ManifestT]):
     """One model as the protocol sees it. A request has one input: `clip`, encoded files, or `frames`, decoded views.
 
     Attributes:
