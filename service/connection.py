@@ -2,13 +2,15 @@
 
 uvicorn waits for ever for the end of a request's head, however long, for the rest of a body that nobody reads any more,
 and for a client to take its answer. Clients that never finish would use up the server's memory and file descriptors.
-And uvicorn takes the body of a request that offers an upgrade for the next request.
+And uvicorn takes the body of a request that offers an upgrade for the next request, and does not notice that a client
+has left that sent a request before it had its last answer (pipelining).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import struct
 import termios
 from fcntl import ioctl
@@ -34,6 +36,8 @@ FIELD_FRAME_BYTES = 4
 CHUNK_FRAME_BYTES = 20
 # What a client must take of its answer in each period: some bytes now and then would let it hold the rest for hours.
 ANSWER_PERIOD_BYTES = 65536
+# How often it is looked whether a client is still there of whom nothing is read at the moment.
+PRESENCE_SECONDS = 1.0
 # Why an answer was not delivered, among the reasons of refusals.
 ANSWER_STALLED = "answer_stalled"
 
@@ -55,8 +59,11 @@ class Connection(HttpToolsProtocol):
     answer_idle_timeout: ClassVar[float]
     # Of the request that comes, as far as it has come; before any the base class has none.
     url = b""
+    # The request whose turn it is; `cycle` is the last that has come.
+    _present: RequestResponseCycle | None = None
     _timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
+    _presence_timer: asyncio.TimerHandle | None = None
     _refused = False
     _head_bytes = 0
     # Bytes that the parser has been given and made nothing of yet: more than a few are a line without an end.
@@ -84,10 +91,15 @@ class Connection(HttpToolsProtocol):
         except HeaderTooLargeError as error:
             self._refuse(error)
         self._watch()
+        self._watch_presence()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
         self._unwatch_reader()
+        self._unwatch_presence()
+        if self._present is not None and not self._present.response_complete:
+            self._present.disconnected = True
+            self._present.message_event.set()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -146,10 +158,11 @@ class Connection(HttpToolsProtocol):
             # Such a client takes an interim answer for the answer (RFC 9110, 15.2).
             self.expect_100_continue = False
         super().on_headers_complete()
-        # It looks for the transport again when its answer is complete and the connection is not kept.
-        self.cycle.transport = cast(asyncio.Transport, _Courteous(self))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._present = cycle
+        # It looks for the transport again when its answer is complete and the connection is not kept.
+        cycle.transport = cast(asyncio.Transport, _Courteous(self, cycle))
         super()._start_asgi_task(cycle, _expected(app, cycle) if cycle.waiting_for_100_continue else app)
 
     def on_body(self, body: bytes) -> None:
@@ -162,18 +175,22 @@ class Connection(HttpToolsProtocol):
         self._unparsed_bytes = 0
         super().on_message_complete()
 
-    def end(self) -> None:
-        """Close the connection once the answer has been sent.
+    def end(self, cycle: RequestResponseCycle) -> None:
+        """Close the connection once the answer to that request has been sent.
 
-        What still comes of a body that nobody wants is read and dropped for a while: to close at once would reset the
-        connection, and the answer be lost (RFC 9112, 9.6).
+        What still comes, of a body that nobody wants or of other requests, is read and dropped for a while: to close at
+        once would reset the connection, and the answer be lost (RFC 9112, 9.6).
         """
         if self.transport.is_closing():
             return
-        if not self.cycle.more_body:
+        if cycle is self.cycle and not cycle.more_body:
             self.transport.close()
             return
         self._refused = True
+        # Nothing more comes of it, even if the answer broke off.
+        cycle.disconnected = True
+        self.cycle = cycle
+        self.pipeline.clear()
         self.transport.write_eof()
         self.flow.resume_reading()
         self._watch()
@@ -226,7 +243,8 @@ class Connection(HttpToolsProtocol):
         )
 
     def _watch(self) -> None:
-        answering = self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
+        present = self._present
+        answering = present is not None and not present.response_complete and not present.disconnected
         if answering or self.transport.is_closing():
             self._unwatch()
         elif self._timer is None:
@@ -245,6 +263,24 @@ class Connection(HttpToolsProtocol):
         if self._reader_timer is not None:
             self._reader_timer.cancel()
             self._reader_timer = None
+
+    def _watch_presence(self) -> None:
+        if self.flow.read_paused and self._presence_timer is None and not self.transport.is_closing():
+            self._presence_timer = self.loop.call_later(PRESENCE_SECONDS, self._check_presence)
+
+    def _unwatch_presence(self) -> None:
+        if self._presence_timer is not None:
+            self._presence_timer.cancel()
+            self._presence_timer = None
+
+    def _check_presence(self) -> None:
+        """Give the connection up if the client has left; its end comes behind what is not read now."""
+        self._presence_timer = None
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), select.POLLRDHUP)
+        if self.flow.read_paused and poll.poll(0):
+            self.transport.abort()
+        self._watch_presence()
 
     def _waiting_bytes(self) -> int:
         """Return how many bytes the client has not acknowledged.
@@ -283,20 +319,23 @@ class Connection(HttpToolsProtocol):
 
     def _break_off(self) -> bool:
         """Let no more come of the present request; return whether it is this one's turn to be answered."""
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete:
+        cycle, present = self.cycle, self._present
+        if present is None or cycle.response_complete:
             return True
-        if not cycle.more_body:
-            # That one is whole. Once it is answered the connection closes, which says that no other was.
-            cycle.keep_alive = False
-            return False
-        # Whoever works on it finds its client gone.
-        cycle.disconnected = True
-        cycle.message_event.set()
-        if cycle.response_started:
-            self.transport.close()
-            return False
-        return not self.pipeline
+        if cycle.more_body and cycle is present:
+            # Whoever works on it finds its client gone.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+            return not cycle.response_started
+        if cycle.more_body:
+            # Nobody works on it yet: the last is the one before.
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else present
+        # That one is whole. Once it is answered the connection closes, which says that no other was.
+        self.cycle.keep_alive = False
+        return False
 
     def _answer(self, error: ServiceError) -> None:
         path = self.url.partition(b"?")[0].decode("latin-1")
@@ -311,15 +350,16 @@ class Connection(HttpToolsProtocol):
 
 
 class _Courteous:
-    """The transport of a connection, which ends in its own way when it is closed."""
+    """The transport of a connection for one request, after which it ends in its own way when it is closed."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
         self._connection = connection
+        self._cycle = cycle
         self.write = connection.transport.write
         self.is_closing = connection.transport.is_closing
 
     def close(self) -> None:
-        self._connection.end()
+        self._connection.end(self._cycle)
 
 
 def _expected(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
