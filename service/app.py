@@ -80,6 +80,8 @@ def create_app(
         await _shut_down(state, loading, watching)
         if tracing is not None:
             await asyncio.to_thread(tracing.shutdown)
+        if not loading.cancelled() and (reason := loading.result()):
+            logger.critical("cannot start: %s", reason)
 
     app = DescribedApp(
         title="clipserve",
@@ -155,13 +157,19 @@ def _build_state(settings: Settings, metrics: Metrics) -> ServerState:
     return ServerState(settings, repository, pool, rendering, metrics)
 
 
-async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool:
-    """Load everything that the server needs; return whether that worked."""
+async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> str | None:
+    """Load everything that the server needs.
+
+    Returns:
+        None if that worked, or why the server cannot start if the log is to say so once more at its end; it is to be
+        the last line. Empty: nothing comes after it.
+    """
     parts = [asyncio.create_task(part) for part in (state.pool.start(), state.repository.load())]
     try:
         await asyncio.gather(*parts)
     except Exception as error:
-        # The other part ends first: the reason is to be the last line of the log.
+        # The other part ends first, but for the thread that loads a model: nothing stops that, and what it logs.
+        thread_goes_on = not parts[1].done()
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
@@ -170,7 +178,7 @@ async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool
         logger.critical("cannot start: %s", error, exc_info=not named)
         state.phase = "failed"
         on_failed_start()
-        return False
+        return str(error) if thread_goes_on else ""
     # What the imports and the loading made stays. To go through it all in every full collection would stop the event
     # loop for tens of milliseconds; models that are replaced are given back by their counts of references.
     gc.collect()
@@ -182,7 +190,7 @@ async def _load(state: ServerState, on_failed_start: Callable[[], None]) -> bool
         state.phase = "ready"
     names = ", ".join(served.manifest.full_name for model in state.repository for served in model.alive)
     logger.info("ready: %d decode workers, models %s", state.pool.size, names)
-    return True
+    return None
 
 
 def _queue_depths(state: ServerState) -> dict[tuple[str, ...], float]:
@@ -191,9 +199,9 @@ def _queue_depths(state: ServerState) -> dict[tuple[str, ...], float]:
     return depths | {("batch", model.name): model.queue_depth for model in state.repository}
 
 
-async def _watch(state: ServerState, loading: asyncio.Task[bool]) -> None:
+async def _watch(state: ServerState, loading: asyncio.Task[str | None]) -> None:
     """Follow the repository folder once everything is loaded, if that is wanted."""
-    if await loading and state.settings.watch_interval:
+    if await loading is None and state.settings.watch_interval:
         await watch(state.repository, state.settings.watch_interval)
 
 
