@@ -17,7 +17,6 @@ from typing import get_args
 
 from service.manifest import Artefact, EngineBuilder, PrecisionName, parse_version, read_artefact, unreadable
 
-DEMO_WEIGHTS = Path("demo/weights")
 LARGEST_BATCH = 256
 
 
@@ -39,8 +38,7 @@ class ExportCommand:
             type=Path,
             metavar="PATH",
             help="official checkpoint or .safetensors; for several models a folder with NAME.safetensors or the "
-            f"official file of each; without it {DEMO_WEIGHTS}/NAME.safetensors is taken if there is one, and "
-            "untrained weights otherwise",
+            "official file of each (demo/weights for the demo's networks); without it the weights are random",
         )
         parser.add_argument(
             "--labels",
@@ -230,7 +228,7 @@ def _artefact(name: str, arguments: argparse.Namespace, alone: bool) -> tuple[Ar
     from export.resume import finished
     from export.selection import find_checkpoint
 
-    checkpoint = find_checkpoint(name, arguments.checkpoint, DEMO_WEIGHTS, alone)
+    checkpoint = find_checkpoint(name, arguments.checkpoint, alone)
     engines = [builder for builder in arguments.runtime if builder != "onnx"]
     request = make_request(
         name,

@@ -28,13 +28,12 @@ def _matching(pattern: str) -> list[str]:
         raise ExportError(str(error)) from error
 
 
-def find_checkpoint(name: str, given: Path | None, usual: Path, alone: bool) -> Path | None:
-    """Return the file with the weights of a model; None if none was given and none lies in the usual folder.
+def find_checkpoint(name: str, given: Path | None, alone: bool) -> Path | None:
+    """Return the file with the weights of a model; None if nothing was given.
 
     Args:
         name: The model's.
         given: A file, or a folder with NAME.safetensors or the official file of each model.
-        usual: Folder to look in for NAME.safetensors when nothing is given.
         alone: Whether it is the only model; one file cannot be the checkpoint of several.
 
     Raises:
@@ -42,8 +41,7 @@ def find_checkpoint(name: str, given: Path | None, usual: Path, alone: bool) -> 
             models.
     """
     if given is None:
-        own = usual / f"{name}.safetensors"
-        return own if own.is_file() else None
+        return None
     if not given.is_dir():
         if not given.exists():
             raise ExportError(f"{given} does not exist (--checkpoint); `clipserve models {name}` says where to get it")

@@ -168,11 +168,11 @@ def test_serve_waits_for_export_and_reads_its_volume() -> None:
 
 
 def test_second_start_exports_nothing_again() -> None:
-    *names, out, folder, resume = SERVICES["export"]["command"]
-    assert (out, folder, resume) == ("--out", "/models", "--resume")
+    *names, option, weights, out, folder, resume = SERVICES["export"]["command"]
+    assert (option, out, folder, resume) == ("--checkpoint", "--out", "/models", "--resume")
     assert names
     for name in names:
-        assert (ROOT / f"demo/weights/{name}.safetensors").is_file()
+        assert (ROOT / weights / f"{name}.safetensors").is_file()
 
 
 def test_serve_is_given_time_to_drain() -> None:

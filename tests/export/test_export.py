@@ -167,9 +167,8 @@ def test_largest_batch_may_be_one(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_weights_are_said_to_be_random_at_the_beginning(tmp_path: Path) -> None:
-    # Elsewhere than where the demo's weights lie, which would be taken.
-    command = export_command(NAME, "--out", "repository")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+    command = export_command(NAME, "--out", str(tmp_path / "repository"))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr is not None
         lines = [process.stderr.readline() for _ in range(2)]
         process.terminate()

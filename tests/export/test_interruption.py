@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(repository: Path) -> list[str]:
-    return [sys.executable, "-m", "service.cli", "export", NAME, "--out", str(repository), "--max-batch-size", "2"]
+    options = ["--checkpoint", "demo/weights", "--out", str(repository), "--max-batch-size", "2"]
+    return [sys.executable, "-m", "service.cli", "export", NAME, *options]
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -173,7 +174,8 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 from service.cli import main
-status = main(["export", "uniformer_tiny_shapes", "--out", repository, "--max-batch-size", "2"])
+options = ["--checkpoint", "demo/weights", "--out", repository, "--max-batch-size", "2"]
+status = main(["export", "uniformer_tiny_shapes", *options])
 print(json.dumps([status, changes]))
 """
 

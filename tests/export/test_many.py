@@ -230,14 +230,14 @@ def test_checkpoint_is_found_by_name_or_by_its_official_name(tmp_path: Path) -> 
     (tmp_path / official).write_bytes(b"")
     (tmp_path / "mvit_b16_in1k.safetensors").write_bytes(b"")
     nowhere = tmp_path / "nowhere"
-    assert find_checkpoint("cyclemlp_b1_in1k", tmp_path, nowhere, alone=False) == tmp_path / official
-    found = find_checkpoint("mvit_b16_in1k", None, tmp_path, alone=True)
+    assert find_checkpoint("cyclemlp_b1_in1k", tmp_path, alone=False) == tmp_path / official
+    found = find_checkpoint("mvit_b16_in1k", tmp_path, alone=True)
     assert found == tmp_path / "mvit_b16_in1k.safetensors"
-    assert find_checkpoint("mvit_b16_in1k", None, nowhere, alone=True) is None
+    assert find_checkpoint("mvit_b16_in1k", None, alone=True) is None
     with pytest.raises(ExportError, match="is one checkpoint for several models"):
-        find_checkpoint("cyclemlp_b1_in1k", tmp_path / official, nowhere, alone=False)
+        find_checkpoint("cyclemlp_b1_in1k", tmp_path / official, alone=False)
     with pytest.raises(ExportError, match="nowhere does not exist"):
-        find_checkpoint("cyclemlp_b1_in1k", nowhere, nowhere, alone=False)
+        find_checkpoint("cyclemlp_b1_in1k", nowhere, alone=False)
 
 
 BROKEN = """

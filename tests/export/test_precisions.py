@@ -44,7 +44,7 @@ CLIPS = 22
 
 
 def export(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service.cli", "export", NAME, *arguments]
+    command = [sys.executable, "-m", "service.cli", "export", NAME, "--checkpoint", str(WEIGHTS), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -21,9 +19,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a trained version 1 and a version 2 that was exported without a checkpoint."""
     folder = tmp_path_factory.mktemp("untrained")
     shutil.copytree(ROOT / "model_repository" / NAME / "1", folder / "repository" / NAME / "1")
-    command = [sys.executable, "-m", "service.cli", "export", NAME, "--out", "repository", "--max-batch-size", "1"]
-    # Elsewhere than where the demo's weights lie, which would be taken.
-    run = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    run = clipserve("export", NAME, "--out", str(folder / "repository"), "--max-batch-size", "1")
     assert run.returncode == 0, run.stderr
     return folder / "repository"
 
