@@ -17,8 +17,7 @@ from export.progress import run_module
 from models import model_entry
 from models.weights import WholePicture
 from service.manifest import EngineBuilder, PrecisionName
-
-_SMALLEST_SIDE, _MULTIPLE = 64, 32
+from service.manifest.shapes import shapes_of_views
 
 
 def check_engine(builder: EngineBuilder, name: str, model_file: Path, precision: PrecisionName, largest: int) -> str:
@@ -52,8 +51,7 @@ def builder_version(builder: EngineBuilder) -> str | None:
 
 def view_shapes(name: str) -> dict[str, tuple[int, ...]]:
     """Return the smallest, the usual and the largest shape of a view, as the server would ask for them."""
-    usual, preprocessing = input_shape(name), model_entry(name).weights.preprocessing
-    if not isinstance(preprocessing, WholePicture):
-        return dict.fromkeys(("smallest", "usual", "largest"), usual)
-    side = -(-preprocessing.max_long_side // _MULTIPLE) * _MULTIPLE
-    return {"smallest": (_SMALLEST_SIDE, _SMALLEST_SIDE, 3), "usual": usual, "largest": (side, side, 3)}
+    preprocessing = model_entry(name).weights.preprocessing
+    max_long_side = preprocessing.max_long_side if isinstance(preprocessing, WholePicture) else None
+    shapes = shapes_of_views(input_shape(name), max_long_side)
+    return dict(zip(("smallest", "usual", "largest"), shapes, strict=True))

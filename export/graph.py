@@ -17,6 +17,7 @@ from export.rewrites import RuntimeName, rewritten
 from models import Network, model_entry
 from models.segmentation import Segmentor, resize
 from models.weights import Preprocessing, WholePicture
+from service.manifest.shapes import SIDE_MULTIPLE, SMALLEST_SIDE
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ INPUT_NAME, LOGITS_NAME, MASK_NAME = "frames", "logits", "mask"
 # Height and width of the example that a graph of any size is traced with. Small maps, those of one window or one cell
 # a side, would make the exporter take such a count for a constant.
 _TRACED_SIDES = (1120, 1632)
-_MOST_CELLS = 256  # of 32 x 32 pixels, a side
+_MOST_CELLS = 256  # of SIDE_MULTIPLE x SIDE_MULTIPLE pixels, a side
 
 
 class ServedNetwork(nn.Module):
@@ -91,8 +92,8 @@ class ServedSegmentor(ServedNetwork):
         return mask, logits
 
     def dynamic_axes(self, max_batch_size: int) -> dict[int, Dim]:
-        rows, columns = (Dim(name, min=2, max=_MOST_CELLS) for name in ("rows", "columns"))
-        return {**super().dynamic_axes(max_batch_size), 1: 32 * rows, 2: 32 * columns}
+        rows, columns = (Dim(name, min=SMALLEST_SIDE // SIDE_MULTIPLE, max=_MOST_CELLS) for name in ("rows", "columns"))
+        return {**super().dynamic_axes(max_batch_size), 1: SIDE_MULTIPLE * rows, 2: SIDE_MULTIPLE * columns}
 
 
 def input_shape(name: str) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from models import model_entry
 from service.manifest import ClipFigures, PrecisionName, Verification
 from service.manifest.parity import LIMITS as PARITY_LIMITS
 from service.manifest.parity import parity_view
+from service.manifest.shapes import aligned_side
 
 _VIEWS, _VIEWS_FOR_MASKS = 8, 2
 # Compared as far as the largest batch allows, and that as well. The graph is traced with two views: what was taken from
@@ -82,13 +83,8 @@ def verification_shapes(name: str) -> list[tuple[int, ...]]:
     shape = input_shape(name)
     if model_entry(name).weights.task != "image_segmentation":
         return [shape]
-    side = shape[0]
-    landscape, portrait = (side, _multiple(side * 3 // 2), 3), (_multiple(side * 3 // 4), _multiple(side // 2), 3)
-    return [shape, landscape, portrait]
-
-
-def _multiple(side: int) -> int:
-    return max(64, -(-side // 32) * 32)
+    side, more, less, half = (aligned_side(shape[0] * quarters // 4) for quarters in (4, 6, 3, 2))
+    return [shape, (side, more, 3), (less, half, 3)]
 
 
 def verification_inputs(view_shape: tuple[int, ...], count: int) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from service.api.media import PROBLEMS, REQUEST_BODY, PartQuery, PriorityQuery, 
 from service.api.state import server_state
 from service.job import Job
 from service.manifest import Artefact, SegmenterManifest
+from service.manifest.shapes import SMALLEST_SIDE
 from service.media.types import MediaInfo
 from service.outputs.contact_sheet import SheetRow, contact_sheet
 from service.outputs.masks import segments, to_png, to_zip
@@ -32,7 +33,7 @@ class PicturesQuery(PartQuery):
     fps: float = Field(1.0, gt=0, le=240, allow_inf_nan=False, description="masks for each second of a video")
     short_side: int | None = Field(
         None,
-        ge=64,
+        ge=SMALLEST_SIDE,
         # The longest side of a JPEG.
         le=65535,
         description="look at the picture at this short side, pixels, instead of the one the model was trained for; "

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic_core import ErrorDetails
 
 from service.errors import ManifestError as ManifestError  # for the exporter
+from service.manifest.shapes import SIDE_MULTIPLE, SMALLEST_SIDE
 from service.validation import described
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -116,10 +117,10 @@ class WholePicture(_Part):
         mean, std, channels: Applied inside the graph to values in [0, 1].
     """
 
-    short_side: int = Field(ge=64, le=MAX_SHORT_SIDE)
-    max_long_side: int = Field(ge=64)
+    short_side: int = Field(ge=SMALLEST_SIDE, le=MAX_SHORT_SIDE)
+    max_long_side: int = Field(ge=SMALLEST_SIDE)
     align: Literal["stretch", "pad"]
-    window: int = Field(ge=64, multiple_of=32)
+    window: int = Field(ge=SMALLEST_SIDE, multiple_of=SIDE_MULTIPLE)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     channels: Literal["rgb", "bgr"]

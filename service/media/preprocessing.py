@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.manifest import Preprocessing, WholePicture
+from service.manifest.shapes import aligned_side
 
 CropName = Literal["left", "center", "right", "top", "bottom"]
 
@@ -64,8 +65,7 @@ def whole_size(height: int, width: int, rule: WholePicture, short_side: int | No
 
 def aligned_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return both sides raised to the next multiple of 32, and to 64 at least: the sizes that the networks take."""
-    height, width = (max(2, (side + 31) // 32) * 32 for side in size)
-    return height, width
+    return aligned_side(size[0]), aligned_side(size[1])
 
 
 def align(frame: NDArray[np.uint8], rule: WholePicture) -> NDArray[np.uint8]:

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.manifest import WholePicture
+from service.manifest.shapes import SIDE_MULTIPLE
 
 COARSE = 4  # pixels a side for one coarse logit
 _LOGIT_BYTES = 4
 # Of a pixel while its classes are compared: the best logit, that of a class and the next one's, and two bytes.
 _COMPARED_BYTES = 14
 _OVERLAP = 1 / 3  # of a window's side, at least
-_STEP_MULTIPLE = 32
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def bytes_of_logits(grid: WindowGrid, classes: int) -> int:
 
 
 def _offsets(length: int, window: int) -> tuple[int, ...]:
-    step = max(int(window * (1 - _OVERLAP)) // _STEP_MULTIPLE * _STEP_MULTIPLE, _STEP_MULTIPLE)
+    step = max(int(window * (1 - _OVERLAP)) // SIDE_MULTIPLE * SIDE_MULTIPLE, SIDE_MULTIPLE)
     # The last window ends with the picture and may overlap more than the others.
     return (*range(0, length - window, step), length - window)
 

@@ -18,7 +18,7 @@ from service.errors import RuntimeLoadError
 from service.fairness import FairGate
 from service.manifest import Artefact, ClassifierManifest, Manifest, SegmenterManifest, TensorSpec
 from service.manifest.parity import LIMITS, parity_error, parity_view
-from service.media.preprocessing import aligned_size
+from service.manifest.shapes import shapes_of_views
 from service.metrics import ModelMetrics
 from service.runtimes.base import OutputName, Runtime
 from service.runtimes.options import ViewShape
@@ -152,10 +152,8 @@ def example_batch(manifest: Manifest, size: int) -> NDArray[np.uint8]:
 def view_shapes(manifest: Manifest) -> tuple[ViewShape, ViewShape, ViewShape]:
     """Return the smallest, the usual and the largest shape of a view."""
     _, *usual = _fixed_shape(manifest.inputs[0], manifest, 1)
-    if isinstance(manifest, ClassifierManifest):
-        return tuple(usual), tuple(usual), tuple(usual)
-    long = manifest.preprocessing.max_long_side
-    return (*aligned_size((1, 1)), 3), tuple(usual), (*aligned_size((long, long)), 3)
+    long_side = manifest.preprocessing.max_long_side if isinstance(manifest, SegmenterManifest) else None
+    return shapes_of_views(tuple(usual), long_side)
 
 
 def _fixed_shape(spec: TensorSpec, manifest: Manifest, batch: int) -> tuple[int, ...]:

@@ -15,12 +15,11 @@ from service.api.v2.schema import RequestParameters
 from service.errors import BadParameterError, ServiceError
 from service.job import Job, Timing, note_stages
 from service.manifest import SegmenterManifest
+from service.manifest.shapes import SIDE_MULTIPLE, SMALLEST_SIDE
 from service.memory import Lease
 from service.offloading import off_loop
 from service.outputs.masks import Mask
 from service.pipeline import Pipeline, SegmentOptions
-
-_MIN_SIDE, _SIDE_MULTIPLE = 64, 32
 
 
 class ClipParameters(RequestParameters, PicturesQuery):
@@ -41,10 +40,10 @@ class SegmenterInterface(ModelInterface[SegmenterManifest]):
     def check_frames(self, shape: Sequence[int]) -> None:
         count, height, width = shape[:3]
         check_count(count, self.settings.max_segmented_frames, f"pictures in `{FRAMES}`")
-        if min(height, width) < _MIN_SIDE or height % _SIDE_MULTIPLE or width % _SIDE_MULTIPLE:
+        if min(height, width) < SMALLEST_SIDE or height % SIDE_MULTIPLE or width % SIDE_MULTIPLE:
             raise BadParameterError(
                 f"`{FRAMES}` has pictures of height {height} and width {width}; "
-                f"both must be multiples of {_SIDE_MULTIPLE}, at least {_MIN_SIDE}"
+                f"both must be multiples of {SIDE_MULTIPLE}, at least {SMALLEST_SIDE}"
             )
         rule = self.model.manifest.preprocessing
         largest = rule.short_side * rule.max_long_side
