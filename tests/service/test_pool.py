@@ -35,6 +35,7 @@ from tests.server import serving
 from tests.waiting import until
 
 CLIP = encode(numbered_frames(40), options={"preset": "veryfast"})
+STRIP = encode(numbered_frames(40, 16, 900), options={"preset": "veryfast"})
 # Noise is what takes a decoder longest: more than a second for these.
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 480, 640, 3), dtype=np.uint8)
 LONG_CLIP = encode(NOISE, options={"preset": "ultrafast", "g": "400", "crf": "18"})
@@ -128,20 +129,22 @@ def test_bad_media_costs_no_worker() -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes",
+    ("clip", "sizes"),
     [
-        # To map views of 7.7 GB, or to resize a frame to 3.1 GB, is more than the 2 GiB of a worker.
-        {"clips": 10, "num_frames": 64, "resize": 2000, "crop": (2000, 2000)},
-        {"resize": 28_000, "limits": LIMITS.model_copy(update={"max_pixels": 1 << 30})},
+        # To map views of 7.7 GB, or to resize a frame to 2.8 GB, is more than the 2 GiB of a worker.
+        (CLIP, {"clips": 10, "num_frames": 64, "resize": 2000, "crop": (2000, 2000)}),
+        (STRIP, {"resize": 4096, "limits": LIMITS.model_copy(update={"max_pixels": 1 << 30})}),
     ],
     ids=["views", "frame"],
 )
-def test_upload_that_takes_more_memory_than_a_worker_has_is_not_called_damaged(sizes: dict[str, Any]) -> None:
+def test_upload_that_takes_more_memory_than_a_worker_has_is_not_called_damaged(
+    clip: bytes, sizes: dict[str, Any]
+) -> None:
     async def scenario() -> None:
         async with pool() as running:
             before = decode_workers()
             with pytest.raises(MediaLimitError, match="more memory than a decode worker may use"):
-                await decode_in(running, CLIP, decode_request(**sizes))
+                await decode_in(running, clip, decode_request(**sizes))
             assert (await decode_in(running, CLIP)).result.media.frames == 40
             assert decode_workers() == before
 
