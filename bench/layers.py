@@ -13,6 +13,7 @@ from service.runtimes.base import Runtime
 from service.runtimes.onnx_cpu import PROVIDER, SLOWER_FUSIONS
 from service.runtimes.openvino_cpu import OpenVinoCpuRuntime
 
+_OPENVINO_LAYERS = {"Convolution", "FullyConnected", "MatMul"}
 # Of ONNX Runtime's optimised graphs.
 _TYPES = {
     **dict.fromkeys(("Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"), "f32"),
@@ -25,9 +26,17 @@ def layers(runtime: Runtime, model_file: Path) -> str:
 
     "i8" stands for integers of 8 bits with and without sign.
     """
-    counts = runtime.layers() if isinstance(runtime, OpenVinoCpuRuntime) else _of_onnxruntime(model_file)
+    counts = of_openvino(runtime) if isinstance(runtime, OpenVinoCpuRuntime) else _of_onnxruntime(model_file)
     counts["i8"] += counts.pop("u8", 0)
     return ", ".join(f"{kind} {count}" for kind, count in counts.most_common() if count)
+
+
+def of_openvino(runtime: OpenVinoCpuRuntime) -> Counter[str]:
+    """Return how many convolutions and matrix products take what type of input: "f32", "bf16", "i8" or "u8"."""
+    facts = [node.get_rt_info() for node in runtime.compiled_model.get_runtime_model().get_ops()]
+    return Counter(
+        fact["runtimePrecision"].astype(str) for fact in facts if fact["layerType"].astype(str) in _OPENVINO_LAYERS
+    )
 
 
 def _of_onnxruntime(model_file: Path) -> Counter[str]:

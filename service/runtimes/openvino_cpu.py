@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,9 +20,6 @@ DEVICE = "CPU"
 # A graph of fixed shape runs up to twice as fast as one whose batch axis is open, and more than these views together
 # do not make a view any faster.
 LARGEST_FIXED_BATCH = 8
-
-
-LAYERS = {"Convolution", "FullyConnected", "MatMul"}
 
 
 def has_bfloat16() -> bool:
@@ -73,9 +70,10 @@ class OpenVinoCpuRuntime:
         except RuntimeError as error:
             raise RuntimeLoadError(f"OpenVINO cannot load {model_file}: {error}") from error
 
-    def layers(self) -> Counter[str]:
-        """Return how many convolutions and matrix products take what type of input: "f32", "bf16", "i8" or "u8"."""
-        return self._for_batch(1 if self._view else None).layers()
+    @property
+    def compiled_model(self) -> ov.CompiledModel:
+        """OpenVINO's own object, of the model as it is compiled for one view or for any shape."""
+        return self._for_batch(1 if self._view else None).model
 
     def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
         """Return one of the network's outputs; see Runtime."""
@@ -108,21 +106,14 @@ class _Compiled:
     """A compiled model of one output with its idle requests; one serves one run at a time."""
 
     def __init__(self, model: ov.CompiledModel) -> None:
-        self._model = model
+        self.model = model
         self._idle: deque[ov.InferRequest] = deque()
-
-    def layers(self) -> Counter[str]:
-        """See OpenVinoCpuRuntime.layers."""
-        facts = [node.get_rt_info() for node in self._model.get_runtime_model().get_ops()]
-        return Counter(
-            fact["runtimePrecision"].astype(str) for fact in facts if fact["layerType"].astype(str) in LAYERS
-        )
 
     def run(self, *inputs: NDArray[Any]) -> NDArray[Any]:
         try:
             request = self._idle.pop()
         except IndexError:
-            request = self._model.create_infer_request()
+            request = self.model.create_infer_request()
         try:
             request.infer([*map(np.ascontiguousarray, inputs)], share_inputs=True, share_outputs=True)
             # The next run of this request writes into the same memory.
