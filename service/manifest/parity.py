@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.manifest import PrecisionName
+from service.manifest.schema import PrecisionName
 
 # What the logits may differ by, as a share of their spread. Far above what a precision costs on this view, for another
 # processor rounds otherwise; far below what a wrongly computed graph does: unrelated logits differ by 1 or more.
