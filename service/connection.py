@@ -137,6 +137,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
+        self._unset_keepalive_if_required()
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -174,6 +175,11 @@ class Connection(HttpToolsProtocol):
             return
         self._unparsed_bytes = 0
         super().on_message_complete()
+        if self.cycle.response_complete:
+            # The answer came before the end of the request, and the connection is idle from now on.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def end(self, cycle: RequestResponseCycle) -> None:
         """Close the connection once the answer to that request has been sent.
@@ -245,7 +251,8 @@ class Connection(HttpToolsProtocol):
     def _watch(self) -> None:
         present = self._present
         answering = present is not None and not present.response_complete and not present.disconnected
-        if answering or self.transport.is_closing():
+        idle = self.timeout_keep_alive_task is not None
+        if answering or idle or self.transport.is_closing():
             self._unwatch()
         elif self._timer is None:
             self._timer = self.loop.call_later(self.head_timeout, self.transport.close)
@@ -310,6 +317,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, error: ServiceError) -> None:
         """Take nothing more from the client, and answer with the error unless other answers are on their way."""
         self._refused = True
+        self._unset_keepalive_if_required()
         with working_on(context_of(Headers(raw=self.headers or []))):
             fields = {"status": error.status, "code": error.code}
             logger.warning("refused with %d %s: %s", error.status, error.code, error.detail, extra={"fields": fields})

@@ -52,6 +52,16 @@ def rest(connection: socket.socket) -> bytes:
     return received
 
 
+def answer_on(connection: socket.socket) -> bytes:
+    """Return the next answer with a length on a connection that is kept."""
+    received = b""
+    while not (head := re.match(rb".*?content-length: (\d+)\r\n.*?\r\n\r\n", received, re.DOTALL)):
+        part = connection.recv(1)
+        assert part, received
+        received += part
+    return received + connection.recv(int(head[1]), socket.MSG_WAITALL)
+
+
 def test_upload_that_stalls_is_given_up(strict: RunningServer) -> None:
     with connected(strict) as connection:
         head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(CLIP)}\r\n\r\n"
@@ -96,6 +106,20 @@ def test_body_that_goes_on_after_its_refusal_is_cut_off(strict: RunningServer) -
         assert connection.recv(65536).startswith(b"HTTP/1.1 404")
         with pytest.raises(ConnectionError):
             trickle(connection, b"x" * 1000)
+
+
+def test_connection_is_kept_for_as_long_when_a_refusal_came_before_the_whole_body(tmp_path: Path) -> None:
+    with serving(tmp_path, head_timeout=1, keep_alive_timeout=6) as server, connected(server) as connection:
+        for _ in range(2):
+            connection.sendall(b"POST /v1/models/nothing/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n")
+            assert answer_on(connection).startswith(b"HTTP/1.1 404")
+            connection.sendall(bytes(100))
+            time.sleep(0.2)
+            connection.sendall(bytes(19_900))
+            time.sleep(2)
+        began = time.monotonic()
+        assert rest(connection) == b""
+        assert 2 < time.monotonic() - began < 6
 
 
 def test_each_request_on_a_connection_has_its_own_time(strict: RunningServer) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.server import RunningServer
-from tests.service.test_connection import connected, rest
+from tests.service.test_connection import answer_on, connected, rest
 
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -16,14 +16,6 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 def expecting(path: str, version: str = "1.1") -> bytes:
     head = f"POST {path} HTTP/{version}\r\nHost: x\r\nContent-Length: {len(CLIP)}\r\nExpect: 100-continue\r\n\r\n"
     return head.encode()
-
-
-def answer_on(connection: socket.socket) -> bytes:
-    """Return the next answer with a length on a connection that is kept."""
-    received = b""
-    while not (head := re.match(rb".*?content-length: (\d+)\r\n.*?\r\n\r\n", received, re.DOTALL)):
-        received += connection.recv(1)
-    return received + connection.recv(int(head[1]), socket.MSG_WAITALL)
 
 
 def test_body_is_asked_for_and_the_connection_kept(server: RunningServer) -> None:
