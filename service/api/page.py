@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException
-from fastapi.responses import FileResponse
+from fastapi.responses import Response
 
 router = APIRouter(include_in_schema=False)
 
@@ -25,14 +25,19 @@ HEADERS = {
 
 
 @router.get("/")
-async def page() -> FileResponse:
+def page() -> Response:
     """Return the page."""
-    return FileResponse(_FOLDER / "index.html", headers=HEADERS, media_type="text/html")
+    return _file("index.html", "text/html")
 
 
 @router.get("/web/{name}")
-async def page_file(name: str) -> FileResponse:
+def page_file(name: str) -> Response:
     """Return one of the page's files; a name that is not in the table never reaches the file system."""
     if name not in _TYPES:
         raise HTTPException(404, f"the page has no file {name!r:.80}")
-    return FileResponse(_FOLDER / name, headers=HEADERS, media_type=_TYPES[name])
+    return _file(name, _TYPES[name])
+
+
+def _file(name: str, media_type: str) -> Response:
+    """Return all of a file, which is small: a FileResponse would take Range, and refuse a wrong one in its own form."""
+    return Response((_FOLDER / name).read_bytes(), headers=HEADERS, media_type=media_type)
