@@ -175,8 +175,8 @@ class Attention(nn.Module):
         return self.attend(*self.project(x))
 
 
-class GlobalBlock(nn.Module):
-    """Global relation aggregator (paper section 3.3): a map of C channels in, the same out."""
+class AttentionBlock(nn.Module):
+    """What blocks with attention over tokens are made of: position convolution, attention and feed-forward part."""
 
     def __init__(self, dim: int, head_dim: int, mlp_ratio: int, layer_scale: bool, is_video: bool) -> None:
         super().__init__()
@@ -189,6 +189,10 @@ class GlobalBlock(nn.Module):
         if layer_scale:
             self.gamma_1 = nn.Parameter(torch.full((dim,), 1e-6))
             self.gamma_2 = nn.Parameter(torch.full((dim,), 1e-6))
+
+
+class GlobalBlock(AttentionBlock):
+    """Global relation aggregator (paper section 3.3): a map of C channels in, the same out."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.pos_embed(x)

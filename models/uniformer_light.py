@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from models.backbone import Backbone, DenseBackbone
 from models.checks import check_heads, check_minimum, check_stages
-from models.layers import Mlp, to_map, to_tokens
+from models.layers import to_map, to_tokens
 from models.registry import register_variant
-from models.uniformer import LICENCE, OFFICIAL, Attention, ConvStem, LocalBlock, PatchEmbed, batch_norm, conv
+from models.uniformer import LICENCE, OFFICIAL, AttentionBlock, ConvStem, LocalBlock, PatchEmbed, batch_norm
 from models.weights import Preprocessing, Published, Sampling, Views, Weights, imagenet_weights, shapes_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -97,20 +97,8 @@ class VideoConvStem(nn.Module):
         return out
 
 
-class TokenMixer(nn.Module):
-    """What the two kinds of block in stages 3 and 4 share: position convolution, attention and feed-forward part."""
-
-    def __init__(self, dim: int, head_dim: int, mlp_ratio: int, layer_scale: bool, is_video: bool) -> None:
-        super().__init__()
-        self.pos_embed = conv(is_video)(dim, dim, 3, padding=1, groups=dim)
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, num_heads=dim // head_dim)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, dim * mlp_ratio)
-        self.layer_scale = layer_scale
-        if layer_scale:
-            self.gamma_1 = nn.Parameter(torch.full((dim,), 1e-6))
-            self.gamma_2 = nn.Parameter(torch.full((dim,), 1e-6))
+class TokenMixer(AttentionBlock):
+    """What the two kinds of block in stages 3 and 4 share: how they mix a sequence."""
 
     def mix(self, sequence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run attention and feed-forward part on (B, N, C).
