@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -472,8 +473,6 @@ def test_empty_repository_stops_the_start_with_a_reason(tmp_path: Path) -> None:
 
 
 def test_changed_artefact_stops_the_start_with_a_reason(tmp_path: Path, artefact_repository: Path) -> None:
-    import shutil
-
     copy = tmp_path / "repository"
     shutil.copytree(artefact_repository, copy)
     labels = next(copy.glob("uniformer_tiny_shapes/*/labels.txt"))
