@@ -81,6 +81,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     Raises:
         ListenError: The host has no address, or one of them cannot be bound.
     """
+    _open_standard_streams()
     listeners: list[socket.socket] = []
     with ExitStack() as opened:
         try:
@@ -98,3 +99,13 @@ def bind(host: str, port: int) -> list[socket.socket]:
             raise ListenError(host, port, error) from error
         opened.pop_all()
     return listeners
+
+
+def _open_standard_streams() -> None:
+    """Open those that are closed: a socket that had the number of one would be replaced by it in child processes."""
+    for stream in range(3):
+        try:
+            os.fstat(stream)
+        except OSError:
+            # The lowest number that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

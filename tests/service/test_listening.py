@@ -1,13 +1,20 @@
 """Where the server listens, and what it says if it cannot."""
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from demo.local_server import free_port
 from service.listening import bind
 from tests.command import clipserve
+from tests.server import ROOT, RunningServer, link_models, wait_until_ready
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -26,6 +33,28 @@ def test_address_that_cannot_be_listened_on_ends_the_start_with_one_line(process
             assert ended.returncode == 1
             assert f"cannot listen on {host} port {port}: " in line
             assert reason in line
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_server_starts_without_standard_streams(tmp_path: Path, processes: int, closed: str) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "service.cli", "serve", "--processes", str(processes), "--port", str(port)]
+    process = subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command, "--decode-workers", "1", "--drain-delay", "0"],
+        cwd=ROOT,
+        env=os.environ | {"CLIPSERVE_REPOSITORY": str(link_models(tmp_path))},
+        stderr=subprocess.DEVNULL,
+    )
+    server = RunningServer(process, f"http://127.0.0.1:{port}", Path(os.devnull))
+    try:
+        wait_until_ready(server)
+        clip = (ROOT / "demo/media/sample.mp4").read_bytes()
+        assert httpx.post(f"{server.url}/v1/classify", content=clip, timeout=60).status_code == 200
+        assert server.terminate() == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_every_address_of_a_name_is_bound_to_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
