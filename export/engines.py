@@ -43,7 +43,7 @@ def builder_version(builder: EngineBuilder) -> str | None:
 
     That of the bindings: the distributions that bring them have several names, and versions of their own.
     """
-    command = [sys.executable, "-c", f"import {builder}; print({builder}.__version__)"]
+    command = [sys.executable, "-P", "-c", f"import {builder}; print({builder}.__version__)"]
     # Elsewhere, since libraries for GPUs may crash where there is none.
     run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     return run.stdout.strip() if run.returncode == 0 else None

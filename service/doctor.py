@@ -194,7 +194,7 @@ def _import_elsewhere(module: str) -> None:
     Raises:
         ImportError: It cannot be imported.
     """
-    run = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, check=False)  # noqa: S603
+    run = subprocess.run([sys.executable, "-P", "-c", f"import {module}"], capture_output=True, text=True, check=False)  # noqa: S603
     if run.returncode:
         raise ImportError((run.stderr.strip().splitlines() or [f"status {run.returncode}"])[-1])
 

@@ -43,3 +43,12 @@ def test_modules_in_the_folder_of_the_start_are_not_run(tmp_path: Path, processe
         process.terminate()
         process.wait(60)
     assert "code of the folder" not in log.read_text()
+
+
+def test_doctor_runs_no_modules_of_the_folder_of_the_start(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise SystemExit('code of the folder')")
+    command = [sys.executable, "-P", "-m", "service.cli", "doctor", "--repository", str(link_models(tmp_path))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "code of the folder" not in ended.stdout + ended.stderr
+    assert "runs fp32" in ended.stdout
