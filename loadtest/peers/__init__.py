@@ -1,0 +1,1 @@
+"""The same clips and the same model file behind clipserve and behind what else people serve them with."""
