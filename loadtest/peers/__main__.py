@@ -92,7 +92,8 @@ def main() -> None:
     clip = arguments.clip.read_bytes() if arguments.clip else make_clip(ENCODING)
     rounds = measure(contestants, clip, arguments.rounds, arguments.seconds)
     packages = ["fastapi", "uvicorn", "av", "onnxruntime", *(peer.package for peer in contestants if peer.package)]
-    print(f"{cpu_model()}, {available_cores()} cores; {', '.join(f'{name} {version(name)}' for name in packages)}")
+    versions = [f"{package} {version(package)}" for package in dict.fromkeys(packages)]
+    print(f"{cpu_model()}, {available_cores()} cores; {', '.join(versions)}")
     print(table(contestants, rounds))
 
 

@@ -63,13 +63,13 @@ def take_turn(contestant: Contestant, clip: bytes, expected: Expected, seconds: 
             raise SystemExit(f"{contestant.name} answers {answer}, not {expected}")
         memory = _memory_under_load(server)
         before = server.group.processor_seconds()
-        load = _load(server, CALLERS, seconds)
+        load, answers = _load(server, CALLERS, seconds)
         used = server.group.processor_seconds() - before
         memory = max(memory, server.group.memory())
         return Turn(
             rate=load.rate,
-            processor_seconds=used / load.statuses[200],
-            latency=_load(server, 1, seconds).percentile(50),
+            processor_seconds=used / answers,
+            latency=_load(server, 1, seconds)[0].percentile(50),
             memory=memory,
             waited=_wait_for_those_who_left(server),
         )
@@ -80,13 +80,21 @@ def _answer(server: Running) -> Expected:
     return Expected(answer["predictions"][0]["label"], answered_frames(answer))
 
 
-def _load(server: Running, callers: int, seconds: float) -> Load:
-    load = closed_loop(lambda: UploadCaller(server.upload, server.port), callers, seconds)
+def _load(server: Running, callers: int, seconds: float) -> tuple[Load, int]:
+    """Return what a closed loop came to, and how many answers there were before, in and after the time that counts."""
+    called: list[UploadCaller] = []
+
+    def new_caller() -> UploadCaller:
+        caller = UploadCaller(server.upload, server.port)
+        called.append(caller)
+        return caller
+
+    load = closed_loop(new_caller, callers, seconds)
     if not load.statuses:
         raise SystemExit(f"no answer came in {seconds:g} s: give it more --seconds")
     if set(load.statuses) != {200}:
         raise SystemExit(f"the server answered {dict(load.statuses)}")
-    return load
+    return load, sum(caller.answers for caller in called)
 
 
 def _memory_under_load(server: Running) -> int:

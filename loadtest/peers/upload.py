@@ -58,12 +58,17 @@ class Upload:
 
 
 class UploadCaller(Caller):
-    """A caller of the closed loop with a connection of its own."""
+    """A caller of the closed loop with a connection of its own.
+
+    Attributes:
+        answers: How many it has had, those before and after the time that the loop counts among them.
+    """
 
     def __init__(self, upload: Upload, port: int) -> None:
         self._upload = upload
         self._connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
         self.pause = 0
+        self.answers = 0
 
     def post(self) -> int:
         """Send the clip; return the answer's status, or 0 if the connection was lost."""
@@ -75,4 +80,5 @@ class UploadCaller(Caller):
         except (OSError, HTTPException):
             self._connection.close()
             return 0
+        self.answers += 1
         return response.status
