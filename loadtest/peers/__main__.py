@@ -49,19 +49,22 @@ def table(contestants: Sequence[Contestant], rounds: Sequence[Round]) -> str:
     for contestant in contestants:
         turns = [turns[contestant.name] for turns in rounds]
         own = [turns[CLIPSERVE.name] for turns in rounds]
-        rates = [turn.rate for turn in turns]
         cells = [
             contestant.title,
-            f"{median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})",
+            _spread([turn.rate for turn in turns], 1),
             f"{median(turn.rate / ours.rate for turn, ours in zip(turns, own, strict=True)):.2f}",
             f"{1000 * median(turn.processor_seconds for turn in turns):.1f}",
             f"{1000 * median(turn.latency for turn in turns):.1f}",
             f"{median(turn.latency / ours.latency for turn, ours in zip(turns, own, strict=True)):.2f}",
             f"{median(turn.memory for turn in turns) / 1e6:.0f}",
-            f"{median(turn.waited for turn in turns):.2f}",
+            _spread([turn.waited for turn in turns], 2),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def chosen(names: Sequence[str]) -> list[Contestant]:
