@@ -1,9 +1,12 @@
 """`python -m demo.run`, which is `make demo`: what it says of its server."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -13,9 +16,18 @@ from demo.local_server import free_port
 ROOT = Path(__file__).parents[2]
 
 
-def demo(*options: str) -> subprocess.Popen[str]:
+@contextmanager
+def demo(*options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the demo, and end it and its server if the block has not seen to that."""
     command = [sys.executable, "-m", "demo.run", "--port", str(free_port()), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_server_that_stops_is_offered_to_nobody() -> None:
