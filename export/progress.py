@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,10 +96,13 @@ def run_module(arguments: Sequence[str], parts: int = 0, unit: str = "", content
             process.wait()
         if process.returncode:
             errors.seek(0)
-            # One that the kernel killed, for its memory perhaps, left no word.
-            reason = errors.read().strip()[-2000:] or f"its process ended with status {process.returncode}"
-            raise ExportError(reason)
+            raise ExportError(errors.read().strip()[-2000:] or _end_without_a_word(process.returncode))
     return printed
+
+
+def _end_without_a_word(status: int) -> str:
+    killed = "; the kernel kills what takes too much memory: try a smaller --max-batch-size"
+    return f"its process ended with status {status}{killed if status == -signal.SIGKILL else ''}"
 
 
 def _printed(process: subprocess.Popen[str], content: str, parts: int, unit: str) -> str:

@@ -99,8 +99,13 @@ def test_child_that_fails_is_quoted() -> None:
         run_module(["no_such_module"], 1, "part", "nobody reads this" * 100_000)
 
 
-def test_child_that_is_killed_leaves_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "killed.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+@pytest.mark.parametrize(
+    ("number", "told"), [("SIGKILL", "status -9; .* memory: try a smaller --max-batch-size"), ("SIGTERM", "status -15$")]
+)
+def test_child_that_is_killed_leaves_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, told: str
+) -> None:
+    (tmp_path / "killed.py").write_text(f"import os, signal; os.kill(os.getpid(), signal.{number})")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ExportError, match="its process ended with status -9"):
+    with pytest.raises(ExportError, match=f"its process ended with {told}"):
         run_module(["killed"], 1, "part")
