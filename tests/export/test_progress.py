@@ -100,7 +100,8 @@ def test_child_that_fails_is_quoted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [("SIGKILL", "status -9; .* memory: try a smaller --max-batch-size"), ("SIGTERM", "status -15$")]
+    ("number", "told"),
+    [("SIGKILL", "status -9; .* memory: try a smaller --max-batch-size"), ("SIGTERM", "status -15$")],
 )
 def test_child_that_is_killed_leaves_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, told: str
