@@ -61,25 +61,27 @@ def local_server(port: int | None = None, **settings: object) -> Iterator[LocalS
     process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve"], env=environment)
     server = LocalServer(port, process.pid)
     try:
-        _wait_until_ready(process, server.url)
+        if not becomes_ready(process, f"{server.url}/readyz"):
+            if process.poll() is not None:
+                raise SystemExit(f"the server ended with status {process.returncode} before it was ready")
+            raise SystemExit(f"the server was not ready after {START_SECONDS} s")
         yield server
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
+def becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    """Return whether a server that was started answers at the address with 200, within START_SECONDS."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise SystemExit(f"the server ended with status {process.returncode} before it was ready")
+    while time.monotonic() < deadline and process.poll() is None:
         try:
-            with DIRECT.open(f"{address}/readyz", timeout=5):
+            with DIRECT.open(url, timeout=5):
                 ready = True
         except OSError:
             ready = False
         # Somebody else's server on the port would answer too; ours has then ended.
         if ready and process.poll() is None:
-            return
+            return True
         time.sleep(0.1)
-    raise SystemExit(f"the server was not ready after {START_SECONDS} s")
+    return False

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from demo.local_server import DIRECT, START_SECONDS
+from demo.local_server import becomes_ready
 
 STOP_SECONDS = 10
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -79,23 +79,12 @@ def started(command: Sequence[str], environment: Mapping[str, str], ready_url: s
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
         group = ProcessGroup(process)
         try:
-            if not _becomes_ready(process, ready_url):
+            if not becomes_ready(process, ready_url):
                 log.seek(0)
                 raise SystemExit(f"{' '.join(command)} did not become ready: {log.read()[-3000:].decode()}")
             yield group
         finally:
             group.stop()
-
-
-def _becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with DIRECT.open(url, timeout=5):
-                return True
-        except OSError:
-            time.sleep(0.1)
-    return False
 
 
 def _proportional_size(pid: int) -> int:
