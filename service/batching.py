@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
@@ -196,7 +196,8 @@ class Batcher:
 
     def expected_wait(self, priority: Priority) -> float:
         """Return the seconds until all views that new ones would wait for have run, judged by the last batches."""
-        behind = len(self._behind(place_in_line(priority)))
+        # The queue is sorted, and as long as max_queue_size: this is asked for every request.
+        behind = len(self._queue) - bisect_right(self._queue, place_in_line(priority), key=lambda item: item.place)
         return self._seconds_for(self.queue_depth - behind)
 
     @property
