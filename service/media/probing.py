@@ -39,6 +39,9 @@ MOST_DRAWN_PIXELS = 1 << 32
 MOST_OVERSTATED = Fraction(3, 2)
 # A rate as near as that to the time stamps is the one that they were rounded from.
 ROUNDING = Fraction(1, 100)
+# FFmpeg takes a stream that is one too many for a lack of memory, or ends the video where its first packet lies. With
+# room for some more they are counted; each may cost it 10 MB, of pictures of 1920x1080 that it looks at.
+MORE_STREAMS = 64
 # Containers whose header says of a stream what others leave to its first packets.
 DESCRIPTIVE_FORMATS = (MP4, MOV, MATROSKA, WEBM)
 
@@ -185,7 +188,7 @@ def _open(
             "format_whitelist": _format_names(container_format.demuxer),
             "protocol_whitelist": "none",
             "max_pixels": str(_aligned(limits.max_pixels)),
-            "max_streams": str(limits.max_streams),
+            "max_streams": str(limits.max_streams + MORE_STREAMS),
             **options,
         },
         io_open=_refuse_io,
@@ -230,6 +233,10 @@ def _aligned(pixels: int) -> int:
 
 
 def _video_stream(container: InputContainer, container_format: ContainerFormat, limits: DecodeLimits) -> VideoStream:
+    if len(container.streams) > limits.max_streams:
+        raise MediaLimitError(
+            f"the upload has {len(container.streams)} streams; the limit is {limits.max_streams}: send its video alone"
+        )
     # Music can bring a picture of its cover, which FFmpeg lists as a video.
     videos = [video for video in container.streams.video if not video.disposition & Disposition.attached_pic]
     best = container.streams.best("video")
