@@ -102,7 +102,8 @@ def _children(file: BinaryIO, position: int, end: int) -> Iterator[Box]:
             size, content = int.from_bytes(head[8:16], "big"), position + 16
         # Zero: to the end of what it lies in.
         after = position + size if size else end
-        if after < content:
+        # FFmpeg goes no further either where a box is smaller than its head, or its head reaches beyond what it is in.
+        if after < content or content > end:
             return
         position = min(after, end)
         yield Box(kind, content, position, after)

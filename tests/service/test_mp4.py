@@ -167,6 +167,16 @@ def test_sound_clip_with_a_lot_of_them_is_taken(decode: Decode, content: bytes) 
     assert np.array_equal(decode(content).arrays[0], decode(CLIP).arrays[0])
 
 
+# A size of one: the real one, of 64 bits, follows; here it would lie outside of the box around.
+HALF_A_HEAD = struct.pack(">I4s", 1, b"hdlr")
+
+
+@pytest.mark.parametrize("more", [b"", bytes(4), bytes(7)])
+def test_box_whose_head_does_not_fit_into_the_one_around_it_is_no_box(decode: Decode, more: bytes) -> None:
+    content = with_more(b"moov", box(b"udta", HALF_A_HEAD, more) * 40)
+    assert np.array_equal(decode(content).arrays[0], decode(CLIP).arrays[0])
+
+
 SAMPLE = (ROOT / "demo/media/sample.mp4").read_bytes()
 
 
