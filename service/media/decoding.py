@@ -14,8 +14,9 @@ from service.media import orientation
 from service.media.description import describe, orientation_of, upright_rgb
 from service.media.frames import FrameSource, read_frames
 from service.media.preprocessing import CropName, crop_names, crop_offset, resize, resized_size
-from service.media.probing import FrameIndex, check_pixels
+from service.media.probing import check_pixels
 from service.media.sampling import clip_indices
+from service.media.timing import FrameIndex
 from service.media.types import DecodeRequest, DecodeResult, MediaInfo, View
 
 Allocate = Callable[[tuple[int, ...]], NDArray[np.uint8]]

@@ -25,16 +25,15 @@ from service.media.bitstreams.structure import coded_pictures
 from service.media.formats import APNG, GIF, SNIFF_BYTES, ContainerFormat, sniff
 from service.media.planning import DecodePlanner, Run
 from service.media.probing import (
-    FrameIndex,
     all_packets,
     check_drawing,
     check_pixels,
     expects_reordering,
-    index_frames,
     open_video,
     read_packets,
 )
 from service.media.screening import screen, screen_packet, stated_size
+from service.media.timing import FrameIndex, index_frames
 from service.media.types import DecodeLimits
 
 logger = logging.getLogger(__name__)

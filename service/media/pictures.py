@@ -14,7 +14,8 @@ from service.errors import BadParameterError, MediaLimitError
 from service.media.description import describe, orientation_of, upright_rgb
 from service.media.frames import FrameSource, read_frames
 from service.media.preprocessing import align, aligned_size, resize_bilinear, whole_size
-from service.media.probing import FrameIndex, check_pixels
+from service.media.probing import check_pixels
+from service.media.timing import FrameIndex
 from service.media.types import MediaInfo, PictureRequest, PictureResult
 
 Allocate = Callable[[tuple[int, ...]], NDArray[np.uint8]]

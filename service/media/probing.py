@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cache
-from itertools import pairwise
-from math import ceil
-from statistics import median_low
 from typing import Any, BinaryIO
 
 import av
@@ -21,7 +15,7 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from service.errors import BadParameterError, MediaLimitError, UndecodableMediaError, UnsupportedMediaError
+from service.errors import MediaLimitError, UndecodableMediaError, UnsupportedMediaError
 from service.media.bitstreams.h264 import reordered_frames
 from service.media.extent import check_extent
 from service.media.formats import ALLOWED_CODECS, JPEG, MATROSKA, MOV, MP4, WEBM, ContainerFormat
@@ -35,77 +29,11 @@ MOST_ROWS = 65535
 EMPTY_PACKETS_A_FRAME = 4
 # Two minutes of 1920x1080 at 17 frames a second; to draw them takes the better part of decode_cpu_seconds.
 MOST_DRAWN_PIXELS = 1 << 32
-# A container's rate may be so many times that of its time stamps: some say what was meant, before frames were dropped.
-MOST_OVERSTATED = Fraction(3, 2)
-# A rate as near as that to the time stamps is the one that they were rounded from.
-ROUNDING = Fraction(1, 100)
 # FFmpeg takes a stream that is one too many for a lack of memory, or ends the video where its first packet lies. With
 # room for some more they are counted; each may cost it 10 MB, of pictures of 1920x1080 that it looks at.
 MORE_STREAMS = 64
 # Containers whose header says of a stream what others leave to its first packets.
 DESCRIPTIVE_FORMATS = (MP4, MOV, MATROSKA, WEBM)
-
-
-@dataclass(frozen=True)
-class FrameIndex:
-    """The frames that a video's packets promise, without decoding.
-
-    Attributes:
-        ticks: Presentation time of each frame in units of `tick` from the first, ascending.
-        tick: Seconds of one unit.
-        fps: Average frames a second, or None.
-        origin: Time stamp of the first frame; None: the frame rate makes the times.
-    """
-
-    ticks: tuple[int, ...]
-    tick: Fraction
-    fps: Fraction | None
-    origin: int | None = None
-
-    def __len__(self) -> int:
-        """Return the number of frames."""
-        return len(self.ticks)
-
-    @property
-    def duration(self) -> float | None:
-        """Seconds from the first frame to the end of the last; None: of a single one, nobody knows."""
-        if self.fps is None and len(self) == 1:
-            return None
-        return float(self.time(len(self) - 1) + (1 / self.fps if self.fps else 0))
-
-    def time(self, frame: int) -> Fraction:
-        """Return when a frame shows, seconds from the first one."""
-        return self.ticks[frame] * self.tick
-
-    def of_decoded(self, stamps: Sequence[int | None]) -> FrameIndex:
-        """Return the index of the frames that came out, fewer than the packets promise, with these time stamps.
-
-        They count if they are some of the packets', in order; otherwise the frames have the times of the first packets.
-        """
-        origin = self.origin
-        seen = [] if origin is None else [stamp - origin for stamp in stamps if stamp is not None]
-        if len(seen) < len(stamps) or seen != sorted(set(seen).intersection(self.ticks)):
-            return replace(self, ticks=self.ticks[: len(stamps)])
-        return replace(self, ticks=tuple(tick - seen[0] for tick in seen), origin=stamps[0])
-
-    def between(self, start: float | None, end: float | None) -> tuple[int, int]:
-        """Return the first frame and the number of frames that show between `start` and `end`, seconds.
-
-        Raises:
-            BadParameterError: There is none.
-        """
-        # As the client wrote it: 0.8 means 4/5, not the binary number beside it.
-        first = 0 if start is None else self._first_from(Fraction(repr(start)))
-        after = len(self) if end is None else self._first_from(Fraction(repr(end)))
-        if first >= after:
-            length = "unknown" if self.duration is None else f"{self.duration:.3f} s"
-            given = [f"{name}={value}" for name, value in (("start", start), ("end", end)) if value is not None]
-            raise BadParameterError(f"{' with '.join(given)}: no frame shows then; the video's length is {length}")
-        return first, after - first
-
-    def _first_from(self, seconds: Fraction) -> int:
-        """Return the number of the first frame that shows at `seconds` or later; one that does not exist if none."""
-        return bisect_left(self.ticks, ceil(seconds / self.tick))
 
 
 class _Nameless:
@@ -328,58 +256,3 @@ def check_drawing(frames: int, stream: VideoStream) -> None:
             f"{frames} frames of {width}x{height} are {frames * width * height} pixels to draw; the limit for animated "
             f"pictures is {MOST_DRAWN_PIXELS}: send a smaller or shorter one, or a video"
         )
-
-
-def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLimits) -> FrameIndex:
-    """Return the frames of `stream` whose packets have the time stamps `stamps`.
-
-    Raises:
-        UndecodableMediaError: None.
-        MediaLimitError: Too many seconds.
-    """
-    if not stamps:
-        raise UndecodableMediaError("the upload holds no video frames")
-    known = sorted(stamp for stamp in stamps if stamp is not None)
-    tick, stated, guessed = stream.time_base, _positive(stream.average_rate), _positive(stream.guessed_rate)
-    if tick is None or len(known) < len(stamps):
-        # Without time stamps (raw AVI), the frame rate makes the times.
-        fps = stated or guessed
-        index = FrameIndex(tuple(range(len(stamps))), 1 / (fps or Fraction(25)), fps)
-    else:
-        ticks = tuple(stamp - known[0] for stamp in known)
-        index = FrameIndex(ticks, tick, _frame_rate(ticks, tick, stated, guessed), known[0])
-    if index.duration is not None and index.duration > limits.max_seconds:
-        raise MediaLimitError(
-            f"the video lasts {index.duration:.1f} s; the limit is {limits.max_seconds:g} s: cut it into shorter parts"
-        )
-    return index
-
-
-def _positive(rate: Fraction | None) -> Fraction | None:
-    # What a header says can be negative.
-    return rate if rate and rate > 0 else None
-
-
-def _frame_rate(
-    ticks: tuple[int, ...], tick: Fraction, stated: Fraction | None, guessed: Fraction | None
-) -> Fraction | None:
-    """Return the average frames a second: as the container states them, unless the time stamps belie it.
-
-    What browsers record states no rate, and a stream that was copied from another container the wrong one: FFmpeg then
-    takes the unit of the time stamps for it, 1000 frames a second or 30000. A rate is believed if most frames come as
-    fast as it says, although there may be gaps, as in a live recording.
-
-    Args:
-        ticks: When the frames show, ascending from 0.
-        tick: Seconds of one unit of them.
-        stated: What the container says.
-        guessed: What FFmpeg makes of the first time stamps.
-    """
-    length = ticks[-1] * tick
-    if not length:
-        return stated
-    longest = MOST_OVERSTATED / stated if stated else 0
-    if length / len(ticks) <= longest or median_low(b - a for a, b in pairwise(ticks)) * tick <= longest:
-        return stated
-    measured = (len(ticks) - 1) / length
-    return guessed if guessed and abs(guessed / measured - 1) <= ROUNDING else measured

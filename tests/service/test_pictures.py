@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.errors import BadParameterError
 from service.media.pictures import frames_at
-from service.media.probing import FrameIndex
+from service.media.timing import FrameIndex
 
 
 def index(milliseconds: list[int], fps: int | None = None) -> FrameIndex:
