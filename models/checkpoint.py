@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -40,18 +41,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             `weights_only=True`; argparse.Namespace, which image trainers save beside the weights, is the one class
             allowed besides tensors and plain containers, because building one runs no code.
 
+    Returns:
+        Dense tensors by name, without the `module.` of DataParallel, of the dtypes that the file has.
+
     Raises:
-        CheckpointError: Missing, damaged or unsafe file, or no state dict in it.
+        CheckpointError: Missing, damaged or unsafe file, no state dict in it, an entry that is sparse or quantised, or
+            two of one name.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-    return _unwrap(_load_pickle(path), path)
+    content = _load_safetensors(path) if path.suffix.lower() == ".safetensors" else _load_pickle(path)
+    state = _without_prefix(_unwrap(content, path), path)
+    _check_dense(state, path)
+    return state
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 
 
 def _load_pickle(path: Path) -> object:
@@ -83,7 +93,7 @@ def _refusal(words: str) -> str:
     )
 
 
-def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
+def _unwrap(content: object, path: Path) -> dict[Any, Tensor]:
     while isinstance(content, dict):
         inner = next((content[key] for key in WRAPPER_KEYS if isinstance(content.get(key), dict)), None)
         if inner is None:
@@ -93,15 +103,44 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} holds no state dict: looked for tensors by name at the top and under {', '.join(WRAPPER_KEYS)}"
         )
-    return {str(key).removeprefix(DATA_PARALLEL_PREFIX): value for key, value in content.items()}
+    return content
+
+
+def _without_prefix(content: dict[Any, Tensor], path: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for key, tensor in content.items():
+        name = str(key).removeprefix(DATA_PARALLEL_PREFIX)
+        if name in state:
+            raise CheckpointError(
+                f"{path} holds {name} twice, with and without {DATA_PARALLEL_PREFIX} before it, and which is meant "
+                "cannot be told: save one of them alone"
+            )
+        state[name] = tensor
+    return state
+
+
+def _check_dense(state: dict[str, Tensor], path: Path) -> None:
+    """Refuse entries that are no plain arrays of numbers, with which hardly anything can be calculated.
+
+    Raises:
+        CheckpointError: An entry is sparse or quantised; the message names the first.
+    """
+    for key, tensor in state.items():
+        if tensor.is_quantized or tensor.layout is not torch.strided:
+            form, remedy = ("quantised", "dequantize") if tensor.is_quantized else ("sparse", "to_dense")
+            raise CheckpointError(
+                f"{path}: {key} is {form} ({tensor.dtype}), and networks take dense tensors: save the weights as they "
+                f"were trained, or each such entry's .{remedy}()"
+            )
 
 
 def load_checkpoint(model: Network, path: str | Path) -> None:
     """Load an official checkpoint file, or a .safetensors file, into `model`, strictly.
 
     Raises:
-        CheckpointError: The file is unusable (see `read_checkpoint`), a value in it is not finite, or its entries do
-            not match the network's. The message counts the missing, unexpected and wrongly shaped entries and names
+        CheckpointError: The file is unusable (see `read_checkpoint`), an entry holds another kind of numbers than the
+            network's, a value in it is not finite in the network's dtype, or its entries do not match the network's.
+            In the last case the message counts the missing, unexpected and wrongly shaped entries and names
             some of each, says so when only the number of classes differs, and names the variants of the same family,
             and the networks of others, that would take the file.
     """
@@ -116,8 +155,9 @@ def load_checkpoint(model: Network, path: str | Path) -> None:
     unexpected = [key for key in offered if key not in wanted]
     misshapen = [key for key in wanted if key in offered and wanted[key].shape != offered[key].shape]
     if not (missing or unexpected or misshapen):
-        _check_finite(offered, path)
-        model.load_state_dict(offered, strict=True)
+        state = _converted(offered, wanted, path)
+        _check_finite(state, path)
+        model.load_state_dict(state, strict=True)
         return
     if not missing and not unexpected and (classes := _other_class_count(model, wanted, offered, misshapen)):
         raise CheckpointError(
@@ -151,6 +191,30 @@ def _some(kind: str, entries: list[str]) -> list[str]:
     return lines + ([f"  {kind}: {len(entries) - _EXAMPLES} more"] if len(entries) > _EXAMPLES else [])
 
 
+def _converted(offered: dict[str, Tensor], wanted: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Return the offered entries in the network's dtypes: float16 as float32, but no codes of int8 as weights.
+
+    Raises:
+        CheckpointError: An entry holds another kind of numbers than the network's; the message names the first.
+    """
+    for key, tensor in offered.items():
+        given, own = tensor.dtype, wanted[key].dtype
+        if _kind(given) != _kind(own):
+            raise CheckpointError(
+                f"{path}: {key} holds {_kind(given)} values ({given}), and the network has {_kind(own)} ones ({own}): "
+                "save the weights as they were trained, before they were quantised or converted"
+            )
+    return {key: tensor.to(wanted[key].dtype) for key, tensor in offered.items()}
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype.is_complex:
+        return "complex"
+    if dtype.is_floating_point:
+        return "floating-point"
+    return "boolean" if dtype is torch.bool else "integer"
+
+
 def _check_finite(state: dict[str, Tensor], path: str | Path) -> None:
     """Refuse weights with which every answer would be nan.
 
@@ -160,8 +224,8 @@ def _check_finite(state: dict[str, Tensor], path: str | Path) -> None:
     for key, tensor in state.items():
         if count := int((~torch.isfinite(tensor)).sum()):
             raise CheckpointError(
-                f"{path}: {key} has {count} of {tensor.numel()} values that are nan or infinite: training diverged, "
-                "or the file is damaged; take another checkpoint"
+                f"{path}: {key} has {count} of {tensor.numel()} values that are nan or infinite in {tensor.dtype}: "
+                "training diverged, or the file is damaged; take another checkpoint"
             )
 
 

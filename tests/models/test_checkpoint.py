@@ -1,5 +1,6 @@
 import argparse
 import os
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def assert_same_weights(a: Network, b: Network) -> None:
         assert torch.equal(value, b.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model_state", "model", None])
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state", "model", "state_dict_ema", None])
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_every_wrapper_loads(network: Network, tmp_path: Path, wrapper: str | None, prefix: str) -> None:
     state = {prefix + key: value for key, value in network.state_dict().items()}
@@ -41,9 +42,21 @@ def test_every_wrapper_loads(network: Network, tmp_path: Path, wrapper: str | No
     assert_same_weights(network, other)
 
 
-def test_safetensors_loads(network: Network, tmp_path: Path) -> None:
-    file = tmp_path / "weights.safetensors"
-    save_file(network.state_dict(), file)
+# timm's evaluation takes the averaged weights if it is told to; here, as there, the trained ones come first.
+@pytest.mark.parametrize("first", ["state_dict", "model_state", "model"])
+def test_trained_weights_are_taken_before_their_average(network: Network, tmp_path: Path, first: str) -> None:
+    state = network.state_dict()
+    average = {key: torch.zeros_like(value) for key, value in state.items()}
+    other = create_model(NAME)
+    load_checkpoint(other, saved({"state_dict_ema": average, first: state}, tmp_path))
+    assert_same_weights(network, other)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("name", ["weights.safetensors", "WEIGHTS.SAFETENSORS"])
+def test_safetensors_loads(network: Network, tmp_path: Path, name: str, prefix: str) -> None:
+    file = tmp_path / name
+    save_file({prefix + key: value for key, value in network.state_dict().items()}, file)
     other = create_model(NAME)
     load_checkpoint(other, file)
     assert_same_weights(network, other)
@@ -111,6 +124,72 @@ def test_file_of_another_network_is_told_in_a_few_lines(network: Network) -> Non
     assert len(examples) == 12
     assert examples[5] == f"  missing: {len(missing) - 5} more"
     assert examples[11] == f"  wrong shape: {len(misshapen) - 5} more"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn], ids=str)
+def test_other_floating_point_entries_are_converted(network: Network, tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {
+        key: value.to(dtype) if value.is_floating_point() else value for key, value in network.state_dict().items()
+    }
+    load_checkpoint(network, saved(state, tmp_path))
+    for key, value in network.state_dict().items():
+        assert value.dtype == (torch.float32 if state[key].is_floating_point() else torch.int64), key
+        assert torch.equal(value, state[key].to(value.dtype)), key
+
+
+@pytest.mark.parametrize(
+    ("key", "dtype", "kind", "own"),
+    [
+        ("head.weight", torch.int8, "integer", "floating-point ones (torch.float32)"),
+        ("head.weight", torch.bool, "boolean", "floating-point ones (torch.float32)"),
+        ("head.weight", torch.complex64, "complex", "floating-point ones (torch.float32)"),
+        ("norm.num_batches_tracked", torch.float16, "floating-point", "integer ones (torch.int64)"),
+    ],
+    ids=str,
+)
+def test_another_kind_of_numbers_is_refused(
+    network: Network, tmp_path: Path, key: str, dtype: torch.dtype, kind: str, own: str
+) -> None:
+    before = network.get_parameter("head.weight").clone()
+    state = dict(network.state_dict())
+    state[key] = state[key].to(dtype)
+    message = f"checkpoint.pth: {key} holds {kind} values ({dtype}), and the network has {own}: save the weights as"
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        load_checkpoint(network, saved(state, tmp_path))
+    assert torch.equal(network.get_parameter("head.weight"), before)
+
+
+def test_sparse_entry_is_refused_by_name(network: Network, tmp_path: Path) -> None:
+    state = dict(network.state_dict())
+    state["head.weight"] = state["head.weight"].to_sparse()
+    with pytest.raises(CheckpointError, match=r"head\.weight is sparse \(torch\.float32\), .* entry's \.to_dense\(\)"):
+        load_checkpoint(network, saved(state, tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:UserWarning")
+def test_quantised_entry_is_refused_by_name(network: Network, tmp_path: Path) -> None:
+    state = dict(network.state_dict())
+    state["head.weight"] = torch.quantize_per_tensor(state["head.weight"], 0.1, 0, torch.qint8)
+    with pytest.raises(CheckpointError, match=r"head\.weight is quantised \(torch\.qint8\), .*\.dequantize\(\)"):
+        load_checkpoint(network, saved(state, tmp_path))
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_two_entries_of_one_name_are_refused(network: Network, tmp_path: Path, suffix: str) -> None:
+    state = {**network.state_dict(), "module.head.bias": torch.zeros(11)}
+    file = tmp_path / f"both.{suffix}"
+    (torch.save if suffix == "pth" else save_file)(state, file)
+    with pytest.raises(CheckpointError, match=r"both\.\w+ holds head\.bias twice, with and without module\. before it"):
+        load_checkpoint(network, file)
+
+
+def test_values_too_large_for_the_network_are_refused(network: Network, tmp_path: Path) -> None:
+    state = dict(network.state_dict())
+    state["norm.bias"] = torch.full((192,), 1e300, dtype=torch.float64)
+    with pytest.raises(
+        CheckpointError, match=r"norm\.bias has 192 of 192 values that are .* infinite in torch\.float32"
+    ):
+        load_checkpoint(network, saved(state, tmp_path))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
