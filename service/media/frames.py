@@ -13,7 +13,6 @@ import numpy as np
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from service.media import orientation
 from service.media.bitstreams.mpeg import ORDERED_BY_TYPE, presentation_order
 from service.media.bitstreams.pictures import CodedPicture, UnknownOrderError, UnknownStructureError
 from service.media.bitstreams.structure import coded_pictures
+from service.media.colour import RgbConverter
 from service.media.formats import APNG, GIF, SNIFF_BYTES, ContainerFormat, sniff
 from service.media.planning import DecodePlanner, Run
 from service.media.probing import (
@@ -149,7 +149,7 @@ class FrameSource:
         self.index = index
         self.decoded = 0
         self._decoder = decoder
-        self._converter = VideoReformatter()
+        self._converter = RgbConverter(picture=container_format.kind == "image")
         self._packets = packets
         self._planner = planner
         self._count_is_sure = count_is_sure
@@ -184,16 +184,8 @@ class FrameSource:
             self._distrust()
 
     def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Return the pixels (H, W, 3) of a frame, in the colours that its tags ask for; only rows lie in one piece.
-
-        Grey, palette and 16-bit pixels become 8-bit RGB. Transparency is dropped, as the authors' loaders drop it.
-        """
-        # One converter for all frames: to set one up costs more than a small picture. No threads: one core a worker.
-        converted = self._converter.reformat(frame, format="rgb24", threads=1)
-        plane = converted.planes[0]
-        # In place: rows may have bytes behind their pixels, without which they would have to be copied.
-        shape = converted.height, converted.width, 3
-        return np.ndarray(shape, np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
+        """Return the pixels (H, W, 3) of a frame; only rows lie in one piece."""
+        return self._converter.convert(frame)
 
     def _planned(self, run: Run, numbers: dict[int, int], wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode one run; a frame is what its time stamp says only if all frames of the run come out as promised."""

@@ -1,13 +1,15 @@
-"""Colours come out as the file's tags say, against the formulas of the standards."""
+"""Colours come out as the file's tags say, by the formulas of the standards; those of pictures as PIL reads them."""
 
 import io
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
+from PIL import Image
 
 from tests.media import decode, decode_request
 
@@ -53,3 +55,37 @@ def test_matrix_and_range_of_the_tags_are_used(matrix: Colorspace, colour_range:
     difference = views.reshape(-1, 3) - np.array(expected(matrix, colour_range))
     # FFmpeg converts in integers, and is off by two levels and a little; the other matrix or range by more than seven.
     assert abs(difference).max() < 3
+
+
+def coloured_edges(height: int, width: int) -> Image.Image:
+    """Return a picture of discs within each other whose colours differ in chroma more than in luma."""
+    pixels = np.full((height, width, 3), (30, 60, 200), np.uint8)
+    for number, colour in enumerate([(220, 40, 40), (40, 160, 60), (200, 60, 200), (150, 130, 20)]):
+        radius = max(height, width) * (4 - number) // 9
+        cv2.circle(pixels, (width // 2 + number, height // 2 - number), radius, colour, -1)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 47), (47, 64), (45, 67), (178, 267)])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"subsampling": "4:2:0"}),
+        ("JPEG", {"subsampling": "4:2:2"}),
+        ("JPEG", {"subsampling": "4:4:4"}),
+        ("WEBP", {}),
+    ],
+    ids=["JPEG 4:2:0", "JPEG 4:2:2", "JPEG 4:4:4", "WebP"],
+)
+def test_chroma_of_a_picture_is_interpolated_as_pil_does(
+    kind: str, options: dict[str, str], height: int, width: int
+) -> None:
+    file = io.BytesIO()
+    coloured_edges(height, width).save(file, kind, quality=90, **options)
+    expected = np.asarray(Image.open(file).convert("RGB")).astype(int)
+    side = min(height, width)
+    # Nothing is resized; the first and the last crop together have the whole picture.
+    _, views = decode(file.getvalue(), decode_request(resize=side, crop=(side, side), crops=3))
+    for view, pixels in ((views[0], expected[:side, :side]), (views[2], expected[-side:, -side:])):
+        # Both round in integers. Where chroma is repeated, or spread over a side, edges are off by more than 50.
+        assert abs(view[0] - pixels).max() <= 4
