@@ -15,7 +15,7 @@ from service.media.description import describe, orientation_of, upright_rgb
 from service.media.frames import FrameSource, read_frames
 from service.media.preprocessing import align, aligned_size, resize_bilinear, whole_size
 from service.media.probing import check_pixels
-from service.media.timing import FrameIndex
+from service.media.timing import FrameIndex, as_written
 from service.media.types import MediaInfo, PictureRequest, PictureResult
 
 Allocate = Callable[[tuple[int, ...]], NDArray[np.uint8]]
@@ -42,21 +42,21 @@ def decode_pictures(
 
 
 def frames_at(index: FrameIndex, start: float | None, end: float | None, fps: float) -> list[int]:
-    """Return the numbers of the frames that show at even times, `fps` a second, from the first one on; none twice.
+    """Return the numbers of the frames that show at even times, `fps` a second, from `start` to `end`; none twice.
 
     Raises:
         BadParameterError: `start` and `end` select no frame.
     """
     first, count = index.between(start, end)
-    times = [index.time(number) for number in range(first, first + count)]
-    step = 1 / Fraction(repr(fps))
-    # The last frame shows for as long as an average one.
-    ends = (*times[1:], times[-1] + (1 / index.fps if index.fps else 0))
+    begin = Fraction(0) if start is None else as_written(start)
+    step = 1 / as_written(fps)
     numbers = []
-    for number, (begin, end_of_frame) in enumerate(zip(times, ends, strict=True)):
-        next_sample = times[0] + ceil((begin - times[0]) / step) * step
-        if number == 0 or next_sample < end_of_frame:
-            numbers.append(first + number)
+    for number in range(first, first + count):
+        until = index.until(number) if end is None else min(index.until(number), as_written(end))
+        next_sample = begin + max(0, ceil((index.time(number) - begin) / step)) * step
+        # How long the very last frame shows may be unknown.
+        if number == first or next_sample < until:
+            numbers.append(number)
     return numbers
 
 

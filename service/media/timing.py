@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
-from math import ceil
+from math import ceil, floor
 from statistics import median_low
 
 from av.video.stream import VideoStream
@@ -46,11 +46,17 @@ class FrameIndex:
         """Seconds from the first frame to the end of the last; None: of a single one, nobody knows."""
         if self.fps is None and len(self) == 1:
             return None
-        return float(self.time(len(self) - 1) + (1 / self.fps if self.fps else 0))
+        return float(self.until(len(self) - 1))
 
     def time(self, frame: int) -> Fraction:
         """Return when a frame shows, seconds from the first one."""
         return self.ticks[frame] * self.tick
+
+    def until(self, frame: int) -> Fraction:
+        """Return when a frame is followed by the next one; the last one shows for as long as an average one."""
+        if frame + 1 < len(self):
+            return self.time(frame + 1)
+        return self.time(frame) + (1 / self.fps if self.fps else 0)
 
     def of_decoded(self, stamps: Sequence[int | None]) -> FrameIndex:
         """Return the index of the frames that came out, fewer than the packets promise, with these time stamps.
@@ -66,21 +72,30 @@ class FrameIndex:
     def between(self, start: float | None, end: float | None) -> tuple[int, int]:
         """Return the first frame and the number of frames that show between `start` and `end`, seconds.
 
+        The first one is that which shows at `start`, the last one begins before `end`.
+
         Raises:
             BadParameterError: There is none.
         """
-        # As the client wrote it: 0.8 means 4/5, not the binary number beside it.
-        first = 0 if start is None else self._first_from(Fraction(repr(start)))
-        after = len(self) if end is None else self._first_from(Fraction(repr(end)))
+        first = 0 if start is None else self._showing_at(as_written(start))
+        after = len(self) if end is None else bisect_left(self.ticks, ceil(as_written(end) / self.tick))
         if first >= after:
             length = "unknown" if self.duration is None else f"{self.duration:.3f} s"
             given = [f"{name}={value}" for name, value in (("start", start), ("end", end)) if value is not None]
             raise BadParameterError(f"{' with '.join(given)}: no frame shows then; the video's length is {length}")
         return first, after - first
 
-    def _first_from(self, seconds: Fraction) -> int:
-        """Return the number of the first frame that shows at `seconds` or later; one that does not exist if none."""
-        return bisect_left(self.ticks, ceil(seconds / self.tick))
+    def _showing_at(self, seconds: Fraction) -> int:
+        """Return the number of the frame that shows at `seconds`; one that does not exist if none does any more."""
+        last = len(self) - 1
+        if seconds > self.time(last) and seconds >= self.until(last):
+            return len(self)
+        return bisect_right(self.ticks, floor(seconds / self.tick)) - 1
+
+
+def as_written(number: float) -> Fraction:
+    """Return a number as the client wrote it: 0.8 means 4/5, not the binary number beside it."""
+    return Fraction(repr(number))
 
 
 def index_frames(stamps: list[int | None], stream: VideoStream, limits: DecodeLimits) -> FrameIndex:
