@@ -65,14 +65,14 @@ class OpenVinoCpuRuntime:
         try:
             self._model = self._core.read_model(model_file)
             suit_openvino(self._model)
+            shape = _frames_of(self._model).partial_shape
             mask = split_mask(self._model)
             self._mask = None if mask is None else _Compiled(self._core.compile_model(mask, DEVICE, self._options))
-            shape = self._model.input(0).partial_shape
             self._view = tuple(axis.get_length() for axis in list(shape)[1:]) if shape[1:].is_static else None
             self._compiled: dict[int | None, _Compiled] = {}
             self._compiling = Lock()
             self._for_batch(1 if self._view else None)
-        except RuntimeError as error:
+        except (RuntimeError, RuntimeLoadError) as error:
             raise RuntimeLoadError(f"OpenVINO cannot load {model_file}: {error}") from error
 
     @property
@@ -83,15 +83,15 @@ class OpenVinoCpuRuntime:
     def run(self, frames: NDArray[np.uint8], output: OutputName) -> NDArray[Any]:
         """Return one of the network's outputs; see Runtime."""
         logits = self._logits(frames)
-        return self._mask.run(logits, frames) if self._mask and output == "mask" else logits
+        return self._mask.run(logits=logits, frames=frames) if self._mask and output == "mask" else logits
 
     def _logits(self, frames: NDArray[np.uint8]) -> NDArray[Any]:
         if self._view is None:
-            return self._for_batch(None).run(frames)
+            return self._for_batch(None).run(frames=frames)
         parts = []
         while len(frames):
             size = min(LARGEST_FIXED_BATCH, 1 << (len(frames).bit_length() - 1))
-            parts.append(self._for_batch(size).run(frames[:size]))
+            parts.append(self._for_batch(size).run(frames=frames[:size]))
             frames = frames[size:]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -107,6 +107,19 @@ class OpenVinoCpuRuntime:
             return self._compiled[size]
 
 
+def _frames_of(model: ov.Model) -> ov.Output:
+    """Return the input of a model, which OpenVINO would run without a word if it got nothing for another one.
+
+    Raises:
+        RuntimeLoadError: It is not called `frames`, or there are others.
+    """
+    frames, *others = model.inputs
+    if others or "frames" not in frames.names:
+        there = ", ".join(given.any_name for given in model.inputs)
+        raise RuntimeLoadError(f"its input must be called frames, and it has {there} (docs/artefact.md)")
+    return frames
+
+
 class _Compiled:
     """A compiled model of one output with its idle requests; one serves one run at a time."""
 
@@ -114,13 +127,14 @@ class _Compiled:
         self.model = model
         self._idle: deque[ov.InferRequest] = deque()
 
-    def run(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def run(self, **inputs: NDArray[Any]) -> NDArray[Any]:
+        given = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
         try:
             request = self._idle.pop()
         except IndexError:
             request = self.model.create_infer_request()
         try:
-            request.infer([*map(np.ascontiguousarray, inputs)], share_inputs=True, share_outputs=True)
+            request.infer(given, share_inputs=True, share_outputs=True)
             # The next run of this request writes into the same memory.
             return np.array(request.get_output_tensor(0).data)
         finally:

@@ -6,6 +6,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset15 as ops
 
+from service.errors import RuntimeLoadError
 from service.runtimes.openvino_depthwise import restore_depthwise
 
 
@@ -65,23 +66,37 @@ def _narrow_softmax(softmax: ov.Node) -> None:
 
 
 def split_mask(model: ov.Model) -> ov.Model | None:
-    """Take the output `mask` out of `model`; return the model that makes it of `logits` and `frames`.
+    """Leave `model` no output but `logits`; return the model that makes `mask` of `logits` and `frames`.
 
     A mask is a sixth of a segmentation network's work, nobody who asks for logits needs it, and OpenVINO computes all
     outputs of a model. None if there is no such output.
+
+    Raises:
+        RuntimeLoadError: There is no output `logits`.
     """
-    if not any("mask" in output.names for output in model.outputs):
+    head = model.clone() if any("mask" in output.names for output in model.outputs) else None
+    _keep_output(model, "logits")
+    if head is None:
         return None
-    head = model.clone()
-    model.remove_result(_result(model, "mask"))
-    logits = _result(head, "logits")
-    source = logits.input_value(0)
+    source = _result(head, "logits").input_value(0)
     given = ops.parameter(source.get_partial_shape(), source.get_element_type(), name="logits")
-    head.remove_result(logits)
+    given.output(0).get_tensor().set_names({"logits"})
+    _keep_output(head, "mask")
     for user in source.get_target_inputs():
         user.replace_source_output(given.output(0))
     return ov.Model(head.get_results(), [given, *head.get_parameters()], "mask")
 
 
+def _keep_output(model: ov.Model, name: str) -> None:
+    kept = _result(model, name)
+    for output in model.outputs:
+        if output.get_node() != kept:
+            model.remove_result(output.get_node())
+
+
 def _result(model: ov.Model, name: str) -> ov.Node:
-    return model.output(name).get_node()
+    for output in model.outputs:
+        if name in output.names:
+            return output.get_node()
+    there = ", ".join(output.any_name for output in model.outputs)
+    raise RuntimeLoadError(f"it has no output called {name}, only {there} (docs/artefact.md)")
