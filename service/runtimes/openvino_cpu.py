@@ -60,6 +60,11 @@ class OpenVinoCpuRuntime:
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
+            # Threads that are held to CPUs are held to the first ones, by each instance and each process: two runs of
+            # one thread shared a core while the other idled. Nor is one run of two threads any faster so (28 ms
+            # without and 32 with, of which 8.3 and 9.2 on the processor; uniformer_tiny_shapes, medians of 40 turns,
+            # 2026-11-30, AMD EPYC).
+            "ENABLE_CPU_PINNING": False,
             "CPU_RUNTIME_CACHE_CAPACITY": KEPT_KERNELS,
         }
         try:

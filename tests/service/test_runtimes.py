@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,22 @@ def test_threads_do_not_get_each_others_answers(runtime: Runtime) -> None:
         answers = list(threads.map(lambda batch: runtime.run(batch, "logits"), batches))
     for answer, wanted in zip(answers, expected, strict=True):
         assert np.abs(answer - wanted).max() < 1e-4
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="runs of one CPU have nothing to choose")
+@pytest.mark.parametrize("name", CPU_KINDS)
+def test_no_run_is_held_to_a_cpu(name: str) -> None:
+    """Two runs at the same time, of one thread each, as of two instances or processes: each may take any CPU."""
+    frames, held = noise(8, 8, 96, 96, 3), set()
+    with ThreadPoolExecutor(2) as threads:
+        runtimes = [CPU_KINDS[name].open(MODEL, "fp32", 1) for _ in range(2)]
+        runs = [threads.submit(runtime.run, frames, "logits") for runtime in runtimes for _ in range(3)]
+        while not all(run.done() for run in runs):
+            for thread in threads._threads:
+                assert thread.native_id is not None
+                held.add(frozenset(os.sched_getaffinity(thread.native_id)))
+            time.sleep(0.005)
+    assert held == {frozenset(os.sched_getaffinity(0))}
 
 
 @pytest.mark.parametrize("name", CPU_KINDS)
