@@ -56,6 +56,10 @@ def _restored(unfolded: ov.Node) -> ov.Node | None:
     )
     if bias is None:
         return restored
+    folded = band.shape[0] * band.shape[1]
+    if bias.shape not in ((1, folded, 1, 1), (folded, 1, 1)):
+        # One number for everything, or one a column or pixel.
+        return None
     of_steps = bias.reshape(band.shape[:2])
     if (of_steps != of_steps[:, :1]).any():
         return None

@@ -8,7 +8,8 @@ import openvino as ov
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import layer_norm
+from onnx import numpy_helper
+from torch.nn.functional import conv3d, layer_norm
 
 from service.runtimes.openvino_graph import suit_openvino
 
@@ -96,3 +97,52 @@ def test_softmax_of_a_bfloat16_output_that_others_want_in_float32_stays() -> Non
         }""")
     (softmax,) = [node for node in model.get_ops() if node.get_type_name() == "Softmax"]
     assert softmax.get_output_element_type(0) == ov.Type.f32
+
+
+def convolved(kernel: NDArray[np.float32], steps: int, bias: NDArray[np.float32]) -> onnx.ModelProto:
+    """Return a depthwise convolution over time and space with its time steps as channels, and what is added to it.
+
+    Args:
+        kernel: (channels, 3, 3, 3).
+        steps: Of the clips, which have 8 rows and columns.
+        bias: Anything that can be added to (batch, channels * steps, 8, 8).
+    """
+    channels = len(kernel)
+    weight = np.zeros((channels, steps, steps, 3, 3), np.float32)
+    for step, source in np.ndindex(steps, steps):
+        if abs(source - step) <= 1:
+            weight[:, step, source] = kernel[:, source - step + 1]
+    constants = {
+        "weight": weight.reshape(channels * steps, steps, 3, 3),
+        "bias": bias,
+        "folded": np.array([0, channels * steps, 8, 8]),
+        "unfolded": np.array([0, channels, steps, 8, 8]),
+    }
+    graph = onnx.parser.parse_graph(f"""clip (float[batch, {channels}, {steps}, 8, 8] x)
+        => (float[batch, {channels}, {steps}, 8, 8] y)
+        {{
+            maps = Reshape (x, folded)
+            sums = Conv <group = {channels}, pads = [1, 1, 1, 1]> (maps, weight)
+            shifted = Add (sums, bias)
+            y = Reshape (shifted, unfolded)
+        }}""")
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+
+
+# A number for each channel, as a convolution has; one for everything; one a pixel; one a column, of which there are as
+# many as maps.
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (8, 1, 1), (), (1, 8, 8, 8), (8,)])
+def test_whatever_is_added_to_a_convolution_over_time_is_added(shape: tuple[int, ...]) -> None:
+    steps, kernel = 2, noise(4, 3, 3, 3)
+    bias = np.array(noise(*shape))
+    if bias.size == 4 * steps:
+        bias = bias.reshape(4, steps)[:, :1].repeat(steps, axis=1).reshape(shape)
+    model = ov.Core().read_model(convolved(kernel, steps, bias).SerializeToString())
+    suit_openvino(model)
+    (convolution,) = [node for node in model.get_ops() if node.get_type_name() == "GroupConvolution"]
+    assert len(convolution.get_input_shape(1)) == (6 if shape[-3:] == (8, 1, 1) else 5), "over time, or space alone"
+    x = noise(3, 4, steps, 8, 8)
+    sums = conv3d(torch.from_numpy(x), torch.from_numpy(kernel)[:, None], padding=1, groups=4).numpy()
+    expected = (sums.reshape(3, 8, 8, 8) + bias).reshape(x.shape)
+    np.testing.assert_allclose(compiled(model)(x)[0], expected, rtol=0, atol=1e-4)
