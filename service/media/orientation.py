@@ -27,6 +27,8 @@ _BY_DISPLAY_MATRIX = {
     (0, -1, -1, 0): 7,
     (0, -1, 1, 0): 8,
 }
+# By the clockwise degrees of a turn alone.
+_BY_TURN = {0: 1, 90: 6, 180: 3, 270: 8}
 _EXIF_READERS = {"jpeg": jpeg.exif, "png": png.exif, "webp": webp.exif}
 
 
@@ -47,13 +49,14 @@ def exif_orientation(file: BinaryIO, format_name: str) -> int:
 def display_orientation(frame: VideoFrame) -> int:
     """Return the EXIF number for a video frame's display matrix; 1 where there is none, or one that is slanted.
 
-    The frame's `rotation` alone would take a mirrored picture for one that is upside down.
+    The frame's `rotation` alone would take a mirrored picture for one that is upside down. It is all there is where a
+    frame has side data of a type that PyAV does not know, as each of Motion JPEG with EXIF has.
     """
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
-        # PyAV does not know the type of some other side data.
-        return UPRIGHT
+        # Counter-clockwise.
+        return _BY_TURN.get(-frame.rotation % 360, UPRIGHT)
     if not isinstance(matrix, SideData):
         return UPRIGHT
     a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))

@@ -4,11 +4,13 @@ import io
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 from av.video.stream import VideoStream
+from PIL import Image
 
 from service.errors import MediaLimitError
-from tests.media import encode, numbered_frames
+from tests.media import encode, numbered_frames, with_rotation
 from tests.service.test_jpeg import FRAME, PICTURE, QUANTISERS, with_segments
 from tests.service.test_png import PLAIN, ZEROS, chunk, png, with_chunks
 from tests.service.uploads import Decode
@@ -72,3 +74,18 @@ def test_sound_frames_are_taken(decode: Decode, container: str, codec: str, pixe
 def test_picture_and_its_second_field_are_taken(decode: Decode) -> None:
     result = decode(video("avi", "mjpeg", *[PICTURE + PICTURE] * 3)).result
     assert (result.media.frames, result.media.width) == (3, 60)
+
+
+@pytest.mark.parametrize("clockwise", [0, 90, 180, 270])
+def test_turn_of_a_track_is_kept_where_its_frames_have_exif(decode: Decode, clockwise: int) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "maker of the camera"
+    plain, tagged = io.BytesIO(), io.BytesIO()
+    frame = Image.fromarray(numbered_frames(1, 40, 60)[0])
+    frame.save(plain, "JPEG")
+    frame.save(tagged, "JPEG", exif=exif)
+    expected = decode(with_rotation(video("mov", "mjpeg", plain.getvalue()), clockwise))
+    turned = decode(with_rotation(video("mov", "mjpeg", tagged.getvalue()), clockwise))
+    assert turned.result.media == expected.result.media
+    assert turned.result.media.rotation == clockwise
+    assert np.array_equal(turned.arrays[0], expected.arrays[0])
