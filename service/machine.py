@@ -6,10 +6,11 @@ import os
 import platform
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _CPU_INFO = Path("/proc/cpuinfo")
-_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def available_cores() -> int:
@@ -23,9 +24,28 @@ def available_cores() -> int:
 
 
 def cpu_quota() -> float | None:
-    """Return how many cores' time the control group grants (cgroup v2, cpu.max); None without a limit."""
+    """Return how many cores' time the control groups grant (cgroup v2, cpu.max); None without a limit."""
+    return min((quota for group in _control_groups() if (quota := _quota(group)) is not None), default=None)
+
+
+def _control_groups() -> list[Path]:
+    """Return the folders of this process's control group and of all above it, each of which may have a limit.
+
+    A container often sees its own group as the root; a service of systemd, or a container with the host's view, does
+    not.
+    """
     try:
-        granted, period = _CPU_QUOTA.read_text().split()
+        memberships = _OWN_GROUP.read_text().splitlines()
+    except OSError:
+        memberships = []
+    own = next((line.removeprefix("0::") for line in memberships if line.startswith("0::")), "/")
+    path = PurePosixPath(own.lstrip("/"))
+    return [_GROUPS / group for group in (path, *path.parents)]
+
+
+def _quota(group: Path) -> float | None:
+    try:
+        granted, period = (group / "cpu.max").read_text().split()
         return int(granted) / int(period)
     except (OSError, ValueError):
         # "max" in place of a number is no limit.
@@ -33,21 +53,24 @@ def cpu_quota() -> float | None:
 
 
 def cpu_model() -> str:
-    """Return the name of the CPU."""
-    return _cpu_info("model name") or platform.machine()
+    """Return the name of the CPU; those of ARM have none, and the kernel tells them apart by numbers."""
+    name = _cpu_info("model name") or platform.machine()
+    implementer, part = _cpu_info("CPU implementer"), _cpu_info("CPU part")
+    return f"{name} (implementer {implementer}, part {part})" if part else name
 
 
 def cpu_flags() -> frozenset[str]:
     """Return the instruction sets of the CPU, by the kernel's names."""
-    return frozenset(_cpu_info("flags").split())
+    return frozenset((_cpu_info("flags") or _cpu_info("Features")).split())
 
 
 def _cpu_info(key: str) -> str:
+    """Return what the kernel says of the first core under `key`; empty: nothing."""
     try:
         lines = _CPU_INFO.read_text().splitlines()
     except OSError:
         return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import RuntimeLoadError
 from service.files import replacing
-from service.machine import available_cores, cpu_model
+from service.machine import available_cores, cpu_flags, cpu_model
 from service.manifest import Artefact, PrecisionName
 from service.runtimes.base import Runtime
 from service.runtimes.kinds import CPU_KINDS, KINDS, RuntimeKind
@@ -152,6 +152,7 @@ class RuntimeChooser:
             "threads": self._threads,
             "batches": [list(batch.shape) for batch in batches],
             "cpu": cpu_model(),
+            "instructions": sorted(cpu_flags()),
             "cores": available_cores(),
             "runtimes": {kind.name: kind.version for kind in kinds},
             "code": _code_of_runtimes(),
