@@ -269,7 +269,11 @@ class Settings(BaseSettings):
     )
     max_queue_size: int = Field(default=1024, gt=0, description="views that may wait for a batch, a model")
     instances: int = Field(default=1, gt=0, description="copies of a model that run batches side by side")
-    runtime_threads: int = Field(default=0, ge=0, description="threads of one run; 0: one a core")
+    runtime_threads: int = Field(
+        default=0,
+        ge=0,
+        description="threads of one run; 0: one a core, of which several server processes have a share each",
+    )
     runtime_timeout: float = Field(
         default=60.0, gt=0, description="seconds after which a run that has not returned makes its model not ready"
     )
