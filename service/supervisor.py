@@ -73,21 +73,28 @@ class Supervisor:
 
     async def _keep_running(self) -> None:
         while not self._stopping:
-            status = await self._run_one()
+            try:
+                problem = f"ended with status {await self._run_one()}; its last line may say why"
+            except (OSError, RuntimeError) as error:
+                # Out of processes, threads, descriptors or memory for now: those that run must not end by that.
+                problem = f"could not be created: {error}"
             if self._stopping:
                 return
             if not self._started:
-                logger.critical(
-                    "stopping: a server process failed to start (status %d); its last line says why", status
-                )
+                logger.critical("stopping: a server process failed to start: it %s", problem)
                 self._status = 1
                 self._stop(signal.SIGTERM)
                 return
-            logger.error("a server process ended with status %d; starting another", status)
+            logger.error("a server process %s; another is started in %g s", problem, PAUSE_SECONDS)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _run_one(self) -> int:
-        """Start a process and return its exit status when it has ended."""
+        """Start a process and return its exit status when it has ended.
+
+        Raises:
+            OSError: It could not be created.
+            RuntimeError: Nor could the thread that waits for its end (asyncio, until Python 3.12).
+        """
         ours, theirs = socket.socketpair()
         descriptors = [theirs.fileno(), *(listener.fileno() for listener in self._listeners)]
         with ours:

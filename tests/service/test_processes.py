@@ -1,6 +1,7 @@
 """Several server processes behind one port."""
 
 import os
+import resource
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,23 @@ def test_killed_process_is_replaced_and_termination_ends_all(tmp_path: Path) -> 
         assert not any(map(is_running, after))
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{server.url}/readyz")
+
+
+def test_parent_that_cannot_create_a_process_for_now_goes_on_with_the_others(tmp_path: Path) -> None:
+    with serving(tmp_path, processes=2, decode_workers=1) as server:
+        server.wait_for(lambda: "all 2 server processes take requests" in server.log.read_text())
+        before, parent = two_processes(server), server.process.pid
+        limits = resource.prlimit(parent, resource.RLIMIT_NOFILE)
+        resource.prlimit(parent, resource.RLIMIT_NOFILE, (3, limits[1]))
+        os.kill(victim := min(before), signal.SIGKILL)
+        server.wait_for(lambda: server.log.read_text().count("could not be created: [Errno 24]") > 1)
+        assert {pid for pid in children(parent) if is_running(pid)} == before - {victim}
+        assert classify(server).status_code == 200
+        resource.prlimit(parent, resource.RLIMIT_NOFILE, limits)
+        server.wait_for(lambda: server.log.read_text().count("ready: 1 decode workers") == 3)
+        assert before & two_processes(server) == before - {victim}
+        assert server.terminate() == 0
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_processes_do_not_outlive_their_parent(tmp_path: Path) -> None:
