@@ -348,12 +348,20 @@ class Batcher:
                     # Another instance had its turn first and took what was due.
                     continue
                 batch = await self._next_batch()
-                if batch:
-                    await self._run(instance, batch, end_turn)
-                    # One that hung tells nothing about the next.
-                    seconds = min(perf_counter() - began, self.settings.runtime_timeout)
-                    self._seconds_a_view.observe(len(batch.items), seconds)
+                failed = await self._run(instance, batch, end_turn) if batch else []
+            if batch:
+                await self._run_alone(instance, failed, batch.closed_by)
+                # One that hung tells nothing about the next.
+                seconds = min(perf_counter() - began, self.settings.runtime_timeout)
+                self._seconds_a_view.observe(len(batch.items), seconds)
             await instance.until_sound(self._gate, self._refuse_if_none_runs)
+
+    async def _run_alone(self, instance: Instance, items: list[_Item], closed_by: ClosedBy) -> None:
+        """Run the views of a batch that failed one by one, each in a turn of its own: theirs is over if it hung."""
+        for item in items:
+            async with self._gate.turn(self._metrics.name) as end_turn:
+                if alone := await self._put_together(_wanted([item]), closed_by):
+                    await self._run(instance, alone, end_turn)
 
     async def _until_due(self) -> None:
         """Wait until there is a batch to run: a full one, or one whose delay is over."""
@@ -432,8 +440,8 @@ class Batcher:
             return None
         return _Batch(items, closed_by, frames, perf_counter() - began)
 
-    async def _run(self, instance: Instance, batch: _Batch, end_turn: Callable[[], None]) -> None:
-        """Run a batch and hand out its results. If it fails, each of its views is run alone: one may be to blame."""
+    async def _run(self, instance: Instance, batch: _Batch, end_turn: Callable[[], None]) -> list[_Item]:
+        """Run a batch and hand out its results; return the views to run alone if it fails: one may be to blame."""
         started = perf_counter()
         output = batch.items[0].output
         try:
@@ -442,10 +450,7 @@ class Batcher:
             logger.exception("a batch of %d views failed", len(batch.items))
             if len(batch.items) == 1:
                 _fail(batch.items, InternalError(f"the network could not be run: {error}"))
-            for item in _wanted(batch.items):
-                if alone := await self._put_together([item], batch.closed_by):
-                    await self._run(instance, alone, end_turn)
-            return
+            return _wanted(batch.items)
         done = perf_counter()
         self._metrics.batch_run(len(batch.items), batch.closed_by)
         # What was added to reach the size has no item.
@@ -455,6 +460,7 @@ class Batcher:
         waited = sum(started - item.submitted for item in batch.items)
         stages = (batch.preparation, done - started, perf_counter() - done)
         self.statistics.add_batch(len(batch.items), waited, stages)
+        return []
 
 
 def _stacked(views: list[NDArray[np.uint8]], rows: int) -> NDArray[np.uint8]:

@@ -474,6 +474,28 @@ def test_run_that_does_not_return_keeps_nobody_waiting_but_its_own_callers() -> 
     asyncio.run(check())
 
 
+def test_views_of_a_batch_that_hung_and_failed_are_run_in_turns_of_their_own() -> None:
+    async def check() -> None:
+        runtime, gate = SummingRuntime(), FairGate(1)
+        runtime.may_run.clear()
+        async with running(runtime, size=2, gate=gate, runtime_timeout=0.2) as batcher:
+            submitted = [asyncio.create_task(batcher.submit(view(value)[None])) for value in (1, 666)]
+            await until(lambda: batcher.problem)
+            async with gate.turn("another model"):
+                runtime.running.clear()
+                runtime.may_run.set()
+                await until(lambda: not batcher.problem)
+                assert not await asyncio.to_thread(runtime.running.wait, 0.3)
+                assert runtime.batches == [[1, 666]]
+            sound, broken = await asyncio.gather(*submitted, return_exceptions=True)
+        assert isinstance(sound, list)
+        assert values(sound) == [1]
+        assert isinstance(broken, InternalError)
+        assert runtime.batches == [[1, 666], [1], [666]]
+
+    asyncio.run(check())
+
+
 def test_instance_beside_one_that_hangs_goes_on() -> None:
     async def check() -> None:
         hanging, sound = SummingRuntime(), SummingRuntime()
