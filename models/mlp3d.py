@@ -11,6 +11,7 @@ batch: planes (B * T', H, W, C) between blocks, tokens (B * T', N, C) inside the
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from models.weights import (
     Weights,
     shapes_weights,
 )
+
+logger = logging.getLogger(__name__)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration
@@ -311,14 +314,20 @@ class MLP3D(Network):
                 module.read_order(steps)  # refuses groups that do not fit num_frames now, not at the first call
 
     def remap_checkpoint(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Accept a CycleMLP checkpoint too, by centre initialisation (paper section 4.2).
+        """Accept a CycleMLP checkpoint of as many classes too, with a warning, and inflate it.
+
+        Raises:
+            ValueError: It has not as many classes.
+        """
+        return _inflated_with_a_warning(self, state_dict) if _is_cyclemlp(state_dict) else state_dict
+
+    def inflate(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state dict of a CycleMLP as one of this network, by centre initialisation (paper section 4.2).
 
         The 2-D patches go to one frame of each tubelet, channel mixing becomes time mixing at distance 0, and all that
         is new is zero: the network starts as CycleMLP on every fourth frame. Of the four frames the third is taken, as
         ViViT does (an assumption: four have no middle).
         """
-        if not _is_cyclemlp(state_dict):
-            return state_dict
         mixings = {name: module for name, module in self.named_modules() if isinstance(module, GroupedTimeMixing)}
         inflated = {}
         for key, value in state_dict.items():
@@ -348,6 +357,21 @@ def _is_cyclemlp(state_dict: dict[str, Tensor]) -> bool:
     return any(key.endswith(".attn.mlp_c.weight") for key in state_dict)
 
 
+def _inflated_with_a_warning(network: MLP3D | MLP3DTwoPath, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    classes, head = network.config.num_classes, state_dict.get("head.weight")
+    if head is None or head.shape[:1] != (classes,):
+        raise ValueError(
+            f"it is of a CycleMLP without a head for {classes} classes, which is where training starts: "
+            "models.mlp3d.initialize_from_cyclemlp takes it and keeps the network's own head"
+        )
+    logger.warning(
+        "the checkpoint is of a CycleMLP: %s answers as that on every fourth frame, and sees no motion before it is "
+        "trained on clips",
+        network.name or "the network",
+    )
+    return network.inflate(state_dict)
+
+
 def _count_steps(num_frames: int) -> int:
     if num_frames < TUBELET_FRAMES or num_frames % TUBELET_FRAMES:
         raise ValueError(f"{num_frames} frames are no whole tubelets: give a multiple of {TUBELET_FRAMES}")
@@ -369,10 +393,16 @@ class MLP3DTwoPath(Network):
         self.path1, self.path2 = MLP3D(config), MLP3D(config)
 
     def remap_checkpoint(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Accept a CycleMLP checkpoint too: both paths start from it."""
-        if not _is_cyclemlp(state_dict):
-            return state_dict
-        inflated = self.path1.remap_checkpoint(state_dict)
+        """Accept a CycleMLP checkpoint of as many classes too, with a warning, and inflate it.
+
+        Raises:
+            ValueError: It has not as many classes.
+        """
+        return _inflated_with_a_warning(self, state_dict) if _is_cyclemlp(state_dict) else state_dict
+
+    def inflate(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state dict of a CycleMLP as one of this network: both paths start from it."""
+        inflated = self.path1.inflate(state_dict)
         return {f"{path}.{key}": value for path in ("path1", "path2") for key, value in inflated.items()}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -403,7 +433,7 @@ def initialize_from_cyclemlp(network: MLP3D | MLP3DTwoPath, state_dict: dict[str
     Raises:
         CheckpointError: It is another CycleMLP's, or none's.
     """
-    own, inflated = network.state_dict(), dict(network.remap_checkpoint(state_dict))
+    own, inflated = network.state_dict(), network.inflate(state_dict) if _is_cyclemlp(state_dict) else {}
     for key, value in own.items():
         if "head." in key and key in inflated and inflated[key].shape != value.shape:
             inflated[key] = value
