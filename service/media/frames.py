@@ -73,7 +73,7 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
             packets = read_packets(container, stream, size, limits)
             if container_format in (GIF, APNG):
                 check_drawing(len(packets), stream)
-            index, planner, sure = _index(packets, stream, limits)
+            index, planner, sure = _index(packets, container_format, stream, limits)
         source = FrameSource(container_format, stream.codec_context, turn, packets, index, planner, sure)
         while True:
             try:
@@ -83,7 +83,7 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
 
 
 def _index(
-    packets: list[Packet[VideoStream]], stream: VideoStream, limits: DecodeLimits
+    packets: list[Packet[VideoStream]], container_format: ContainerFormat, stream: VideoStream, limits: DecodeLimits
 ) -> tuple[FrameIndex, DecodePlanner | None, bool]:
     """Return the frames that the packets promise, what plans over them if it can, and whether their number is sure."""
     decoder = stream.codec_context
@@ -101,8 +101,8 @@ def _index(
         logger.debug("frames are counted: %s", reason)
         # The pictures are known where their order is all that is not. Some of the first ones may be lost all the same.
         sure = isinstance(reason, UnknownOrderError) and pictures[0].starts and not pictures[0].has_leading
-    seen_stamps = [stamp for stamp, seen in zip(stamps, visible, strict=True) if seen]
-    return index_frames(seen_stamps, stream, limits), planner, sure
+    times = [(stamp, packet.duration) for packet, stamp, seen in zip(packets, stamps, visible, strict=True) if seen]
+    return index_frames(times, container_format, stream, limits), planner, sure
 
 
 def _presentation_stamps(
