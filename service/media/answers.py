@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from service.errors import InternalError
-from service.media.formats import ALL_FORMATS
+from service.media.formats import ALL_FORMATS, STILLS
 from service.media.preprocessing import aligned_size, crop_names, whole_size
 from service.media.types import (
     AnyRequest,
@@ -23,7 +23,7 @@ from service.media.types import (
     PictureResult,
 )
 
-_KINDS = {(known.name, known.kind) for known in ALL_FORMATS}
+_KINDS = {(known.name, known.kind) for known in (*ALL_FORMATS, *STILLS.values())}
 # FFmpeg's names of codecs. Which there are depends on how it was built.
 _CODEC_NAME = re.compile(r"[a-z0-9_]{1,32}")
 # The sum over all requests is a metric, which one answer must not make useless. No decoder gets as far in its time.

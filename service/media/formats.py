@@ -6,10 +6,11 @@ is recognised by its magic bytes and FFmpeg is told which single demuxer to use.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Literal
 
 from service.errors import UnsupportedMediaError
+from service.media import png
 
 SNIFF_BYTES = 4096
 
@@ -52,10 +53,14 @@ PNG = ContainerFormat("png", "png_pipe", "image")
 WEBP = ContainerFormat("webp", "webp_pipe", "image")
 BMP = ContainerFormat("bmp", "bmp_pipe", "image")
 
+# What animations that turn out to have one frame are.
+STILLS = {animation: replace(animation, kind="image") for animation in (GIF, APNG)}
+
 ALL_FORMATS = (MP4, MOV, WEBM, MATROSKA, AVI, MPEGTS, MPEGPS, FLV, OGG, GIF, APNG, JPEG, PNG, WEBP, BMP)
 
 _PREFIXES: tuple[tuple[bytes, ContainerFormat], ...] = (
     (b"\xff\xd8\xff", JPEG),
+    (b"\x89PNG\r\n\x1a\n", PNG),
     (b"GIF87a", GIF),
     (b"GIF89a", GIF),
     (b"BM", BMP),
@@ -67,8 +72,22 @@ _PREFIXES: tuple[tuple[bytes, ContainerFormat], ...] = (
 _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heif", b"mif1", b"msf1")
 
 
+def recognise(file: BinaryIO) -> ContainerFormat:
+    """Return the container format of an upload.
+
+    Raises:
+        UnsupportedMediaError: It is no accepted format.
+        MediaLimitError: It is a PNG of too many chunks.
+    """
+    file.seek(0)
+    found = sniff(file.read(SNIFF_BYTES))
+    return APNG if found is PNG and png.is_animated(file) else found
+
+
 def sniff(head: bytes, advice: str = "") -> ContainerFormat:
     """Return the container format that starts with `head`, the first SNIFF_BYTES of an upload.
+
+    They do not tell whether a PNG is animated: a colour profile of any length may stand before what says so.
 
     Args:
         head: The bytes.
@@ -77,7 +96,7 @@ def sniff(head: bytes, advice: str = "") -> ContainerFormat:
     Raises:
         UnsupportedMediaError: It is no accepted format.
     """
-    found = _by_prefix(head) or _iso(head) or _riff(head) or _png(head) or _matroska(head) or _mpegts(head)
+    found = _by_prefix(head) or _iso(head) or _riff(head) or _matroska(head) or _mpegts(head)
     if found is None:
         accepted = ", ".join(accepted.name for accepted in ALL_FORMATS)
         raise UnsupportedMediaError(f"the upload is none of the accepted formats: {accepted}{advice}")
@@ -103,13 +122,6 @@ def _riff(head: bytes) -> ContainerFormat | None:
     if head[:4] != b"RIFF":
         return None
     return {b"AVI ": AVI, b"WEBP": WEBP}.get(head[8:12])
-
-
-def _png(head: bytes) -> ContainerFormat | None:
-    if not head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return None
-    # An animated PNG announces itself by an acTL chunk before the first image data.
-    return APNG if b"acTL" in head.partition(b"IDAT")[0] else PNG
 
 
 def _matroska(head: bytes) -> ContainerFormat | None:

@@ -22,7 +22,7 @@ from service.media.bitstreams.mpeg import ORDERED_BY_TYPE, presentation_order
 from service.media.bitstreams.pictures import CodedPicture, UnknownOrderError, UnknownStructureError
 from service.media.bitstreams.structure import coded_pictures
 from service.media.colour import RgbConverter
-from service.media.formats import APNG, GIF, SNIFF_BYTES, ContainerFormat, sniff
+from service.media.formats import STILLS, ContainerFormat, recognise
 from service.media.planning import DecodePlanner, Run
 from service.media.probing import (
     all_packets,
@@ -57,12 +57,11 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
     Raises:
         UnsupportedMediaError, UndecodableMediaError, MediaLimitError: See service.errors.
     """
-    file.seek(0)
-    container_format = sniff(file.read(SNIFF_BYTES))
+    container_format = recognise(file)
     # First of all: FFmpeg says of a picture that is too large no more than that something is wrong with it.
     check_pixels(*stated_size(file, container_format), limits)
     screen(file, container_format)
-    turn = orientation.exif_orientation(file, container_format.name) if container_format.kind == "image" else None
+    tagged = orientation.exif_orientation(file, container_format.name)
     size = file.seek(0, 2)
     with open_video(file, container_format, limits) as (container, stream):
         if container_format.kind == "image":
@@ -71,9 +70,12 @@ def read_frames(file: BinaryIO, limits: DecodeLimits, use: Callable[[FrameSource
             index, planner, sure = SINGLE_FRAME, None, True
         else:
             packets = read_packets(container, stream, size, limits)
-            if container_format in (GIF, APNG):
+            if container_format in STILLS:
                 check_drawing(len(packets), stream)
             index, planner, sure = _index(packets, container_format, stream, limits)
+            if container_format in STILLS and len(index) == 1:
+                container_format, index = STILLS[container_format], SINGLE_FRAME
+        turn = tagged if container_format.kind == "image" else None
         source = FrameSource(container_format, stream.codec_context, turn, packets, index, planner, sure)
         while True:
             try:

@@ -29,7 +29,7 @@ _BY_DISPLAY_MATRIX = {
 }
 # By the clockwise degrees of a turn alone.
 _BY_TURN = {0: 1, 90: 6, 180: 3, 270: 8}
-_EXIF_READERS = {"jpeg": jpeg.exif, "png": png.exif, "webp": webp.exif}
+_EXIF_READERS = {"jpeg": jpeg.exif, "png": png.exif, "apng": png.exif, "webp": webp.exif}
 
 
 def exif_orientation(file: BinaryIO, format_name: str) -> int:

@@ -54,6 +54,15 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
     raise MediaLimitError(f"the PNG has more than {MOST_CHUNKS} chunks: save the picture again")
 
 
+def is_animated(file: BinaryIO) -> bool:
+    """Tell whether the file is an animation: by its control chunk, which stands before the first image data.
+
+    Raises:
+        MediaLimitError: There are more than MOST_CHUNKS.
+    """
+    return next((kind == b"acTL" for kind, _, _ in chunks(file) if kind in (b"acTL", b"IDAT")), False)
+
+
 def size(file: BinaryIO) -> tuple[int, int]:
     """Return width and height as the header says; zeros if there is none.
 

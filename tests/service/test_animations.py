@@ -1,11 +1,13 @@
-"""Animated pictures of a few bytes a frame on a large canvas, and as many frames on a small one."""
+"""Animated pictures: how they are told from still ones, and those of a few bytes a frame on a canvas of any size."""
 
 import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from service.errors import MediaLimitError
 from tests.service.uploads import Decode
@@ -54,3 +56,29 @@ def test_small_canvas_may_be_drawn_as_often(decode: Decode, content: bytes) -> N
 @pytest.mark.parametrize("content", [gif(50, 4000), apng(50, 4000)], ids=["GIF", "APNG"])
 def test_large_canvas_may_be_drawn_some_times(decode: Decode, content: bytes) -> None:
     assert decode(content).result.media.frames == 50
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {},
+        {"icc_profile": np.random.default_rng(0).bytes(6000)},
+        {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(6000)},
+    ],
+    ids=["nothing", "profile", "EXIF"],
+)
+def test_animated_png_is_known_whatever_stands_before_its_frames(decode: Decode, before: dict[str, bytes]) -> None:
+    first, *others = (Image.new("L", (20, 20), shade) for shade in range(0, 240, 20))
+    file = io.BytesIO()
+    first.save(file, "PNG", save_all=True, append_images=others, duration=40, **before)
+    media = decode(file.getvalue()).result.media
+    assert (media.kind, media.format, media.frames) == ("video", "apng", 12)
+
+
+def test_still_png_that_speaks_of_animations_is_a_picture(decode: Decode) -> None:
+    text = PngInfo()
+    text.add_text("Comment", "without an acTL chunk")
+    file = io.BytesIO()
+    Image.new("L", (20, 20)).save(file, "PNG", pnginfo=text)
+    media = decode(file.getvalue()).result.media
+    assert (media.kind, media.format, media.frames) == ("image", "png", 1)

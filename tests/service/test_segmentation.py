@@ -1,8 +1,9 @@
 """POST /v1/segment against a real server, with an artefact whose right answer is known for every pixel."""
 
 import io
+import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from pycocotools import mask as coco
 from tests.media import encode
 from tests.segmenter import COLOURS, LABELS, NAME, PALETTE, quarters, write_repository
 from tests.server import RunningServer, serving
+from tests.service.test_png import chunk
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +121,35 @@ def with_alpha(picture: Image.Image) -> Image.Image:
     ],
 )
 def test_every_kind_of_colour_picture_gives_the_same_mask(server: RunningServer, content: bytes) -> None:
-    answer = post(server, content)
-    if answer.headers["content-type"] == "application/zip":  # a GIF may move, so it counts as a video
-        archive = zipfile.ZipFile(io.BytesIO(answer.content))
-        mask = np.asarray(Image.open(archive.open(archive.namelist()[0])))
-    else:
-        mask = mask_of(answer)
+    mask = mask_of(post(server, content))
     expected = quarters(90, 140)
     assert (mask == expected)[away_from_borders(expected, 3)].all()
+
+
+def animation_of_one_frame(picture: Image.Image, **options: Any) -> bytes:
+    """Return an animated PNG (PNG specification, third edition, 11.3.6): the picture's own data are its only frame."""
+    content = saved(picture, **options)
+    control = chunk(b"acTL", struct.pack(">II", 1, 0))
+    frame = chunk(b"fcTL", struct.pack(">5I2H2B", 0, *picture.size, 0, 0, 1, 10, 0, 0))
+    return content[:33] + control + frame + content[33:]
+
+
+@pytest.mark.parametrize("save", [lambda picture: saved(picture, "GIF"), animation_of_one_frame], ids=["GIF", "APNG"])
+def test_animation_of_one_frame_is_a_picture(server: RunningServer, save: Callable[[Image.Image], bytes]) -> None:
+    content = save(coloured(quarters(90, 140)))
+    assert post(server, content, output="overlay").headers["content-type"] == "image/jpeg"
+    media = post(server, content, output="rle").json()["media"]
+    assert (media["kind"], media["frames"], media["fps"], media["duration_seconds"]) == ("image", 1, None, None)
+    assert "is a picture, which shows at 0 s" in post(server, content, start=0.05).json()["detail"]
+
+
+@pytest.mark.parametrize("orientation", [5, 6])
+def test_exif_orientation_turns_an_animation_of_one_frame(server: RunningServer, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = coloured(quarters(90, 140))
+    expected = mask_of(post(server, saved(picture, exif=exif)))
+    assert np.array_equal(mask_of(post(server, animation_of_one_frame(picture, exif=exif))), expected)
 
 
 @pytest.mark.parametrize(
@@ -217,15 +240,21 @@ def test_overlay_of_a_video_is_a_video(server: RunningServer) -> None:
             assert abs(frame[48, x] - colour).max() < 30, (number, x)
 
 
+WIDE = Image.new("L", (20_000, 100))
+
+
 @pytest.mark.parametrize(
-    ("size", "format_name", "limit"),
-    [((70_000, 100), "PNG", 65500), ((100, 65_490), "PNG", 65500), ((20_000, 100), "GIF", 16384)],
+    ("content", "limit"),
+    [
+        (saved(Image.new("RGB", (70_000, 100))), 65500),
+        (saved(Image.new("RGB", (100, 65_490))), 65500),
+        (saved(WIDE, "GIF", save_all=True, append_images=[Image.new("L", WIDE.size, 9)]), 16384),
+    ],
     ids=["wide", "high with its legend", "video"],
 )
 def test_overlay_that_no_encoder_writes_is_refused_with_the_limit(
-    server: RunningServer, size: tuple[int, int], format_name: str, limit: int
+    server: RunningServer, content: bytes, limit: int
 ) -> None:
-    content = saved(Image.new("RGB", size), format_name)
     problem = post(server, content, output="overlay").json()
     assert (problem["status"], problem["code"]) == (400, "bad_parameter")
     assert f"at most {limit}" in problem["detail"]
