@@ -7,6 +7,7 @@ one live tap a channel. Both graphs compute the same, with the same random weigh
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from bench.turns import least_seconds
 from export.graph import export_onnx, input_shape, served_network
 from models import create_model
 from models.cyclemlp import CycleFC, cycle_shifts
@@ -51,6 +53,7 @@ def write_files(folder: Path) -> dict[str, Path]:
 
 def main() -> None:
     """Check that the forms agree, let them take turns, and print the least processor time of each."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     frames = np.random.default_rng(0).integers(0, 256, (1, *input_shape(NAME)), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder))
@@ -62,13 +65,7 @@ def main() -> None:
     expected, *others = (run() for run in runs.values())
     for other in others:
         np.testing.assert_allclose(other, expected, rtol=0, atol=1e-4)
-    least = dict.fromkeys(runs, float("inf"))
-    for _ in range(ROUNDS):
-        for key, run in runs.items():
-            began = process_time()
-            run()
-            least[key] = min(least[key], process_time() - began)
-    for (runtime, form), seconds in least.items():
+    for (runtime, form), seconds in least_seconds(runs, ROUNDS, process_time).items():
         print(f"{runtime:<12} {form:<10} {1000 * seconds:6.1f} ms")
 
 

@@ -25,6 +25,7 @@ from bench.event_loop import watched_event_loop
 from bench.load import Caller, OpenLoad, closed_loop, open_loop
 from bench.memory import forget_peak, peak_memory, resident_memory
 from bench.raw_pipeline import RawPipeline, RawProcesses
+from demo.arguments import one_of
 from demo.local_server import LocalServer, local_server
 from service.configuration import read_configuration
 from service.load import Load
@@ -230,7 +231,7 @@ PARTS: dict[str, Callable[[bytes], None]] = {
 def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("parts", nargs="*", type=one_of(PARTS), metavar="PART", help=", ".join(PARTS))
     arguments = parser.parse_args()
     clip = make_clip(ENCODING)
     for name in arguments.parts or PARTS:

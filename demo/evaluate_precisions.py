@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import get_args
 
+from demo.arguments import one_of
 from demo.labelled import SEED, kept_clips
 from demo.recipes import RECIPES
 from demo.training import DATA_FOLDER, WEIGHTS_FOLDER
@@ -97,18 +98,11 @@ def shortfalls(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _network(text: str) -> str:
-    # Not `choices`: of no names at all argparse asks whether the empty list is among them.
-    if text not in RECIPES:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(RECIPES)}")
-    return text
-
-
 def main() -> int:
     """Export, measure, print the table and what falls short; 1 if anything does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "names", type=_network, metavar="NAME", nargs="*", help=f"of {', '.join(RECIPES)}; none means all"
+        "names", type=one_of(RECIPES), metavar="NAME", nargs="*", help=f"of {', '.join(RECIPES)}; none means all"
     )
     parser.add_argument("--clips", type=int, default=1000, help="clips to measure on; as many calibrate (%(default)s)")
     arguments = parser.parse_args()

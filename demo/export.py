@@ -6,6 +6,8 @@ were right, of the file and of torch.
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,8 +48,9 @@ def put_in_place(made: Path, place: Path) -> None:
         raise
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Export all, and only then replace what the repository holds of them; 1 if one could not be exported."""
+    argparse.ArgumentParser(description=f"{__doc__} Replaces theirs in {REPOSITORY}.").parse_args(arguments)
     REPOSITORY.mkdir(exist_ok=True)
     # Beside the repository: a rename does not lead from one file system to another.
     with TemporaryDirectory(prefix=".export-demo-", dir=REPOSITORY.parent) as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -20,6 +21,7 @@ SCENE = 27
 
 def main() -> None:
     """Write sample.mp4 and sample.jpg with labels.json, scene.jpg with shares.json."""
+    argparse.ArgumentParser(description=f"{__doc__} Replaces those in {MEDIA_FOLDER}.").parse_args()
     clip = generate_clip(SEED, LABELS.index("rotating clockwise"))
     MEDIA_FOLDER.mkdir(exist_ok=True)
     (MEDIA_FOLDER / "sample.mp4").write_bytes(encode_frames(clip.frames, clip.fps, h264(23)))

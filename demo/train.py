@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from demo.arguments import one_of
 from demo.dataset import load_examples
 from demo.recipes import RECIPES, Recipe
 from demo.shapes import MIRRORED, RED_BLUE_SWAPPED, REVERSED, TRANSPOSED, UPSIDE_DOWN
-from demo.training import DATA_FOLDER, HOLD_OUT_SEED, TRAIN_SEED, fit, save_weights
+from demo.training import DATA_FOLDER, HOLD_OUT_SEED, TRAIN_SEED, WEIGHTS_FOLDER, fit, save_weights
 from models import Network, create_model, load_labels, model_entry
 
 SEED = 0  # of initial weights and augmentation
@@ -108,11 +109,11 @@ def train_one(name: str) -> None:
 
 def main() -> None:
     """Train one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {', '.join(RECIPES)}; none means all")
+    parser = argparse.ArgumentParser(description=f"{__doc__} Replaces their files in {WEIGHTS_FOLDER}.")
+    parser.add_argument(
+        "names", type=one_of(RECIPES), metavar="NAME", nargs="*", help=f"of {', '.join(RECIPES)}; none means all"
+    )
     arguments = parser.parse_args()
-    if strangers := set(arguments.names) - set(RECIPES):
-        parser.error(f"there is no recipe for {', '.join(sorted(strangers))}; there are {', '.join(RECIPES)}")
     for name in arguments.names or RECIPES:
         train_one(name)
 

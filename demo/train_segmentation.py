@@ -21,7 +21,7 @@ from demo.mean_iou import MeanIoU
 from demo.scene_files import generate_scene_file
 from demo.scenes import SCENE_LABELS
 from demo.storage import replacing, source_digest
-from demo.training import DATA_FOLDER, HOLD_OUT_SEED, TRAIN_SEED, fit, save_weights
+from demo.training import DATA_FOLDER, HOLD_OUT_SEED, TRAIN_SEED, WEIGHTS_FOLDER, fit, save_weights
 from demo.whole_picture import resize_whole, segment, to_input, whole_picture_rule
 from models import Network, create_model
 from models.weights import WholePicture
@@ -108,7 +108,7 @@ def measure(network: Network, seed: int, count: int) -> MeanIoU:
 
 def main() -> None:
     """Generate the scenes, train, measure on held-out scenes, write the weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=f"{__doc__} Replaces {NAME}.safetensors in {WEIGHTS_FOLDER}.")
     parser.add_argument("--scenes", type=int, default=4000, help="training scenes to generate (%(default)s)")
     parser.add_argument("--epochs", type=int, default=18, help="passes over the scenes (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights and augmentation (%(default)s)")

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.clips import ENCODINGS, make_clip
+from demo.arguments import one_of
 from loadtest.peers.contestants import CLIPSERVE, CONTESTANTS, Contestant
 from loadtest.peers.onnx_model import available_cores
 from loadtest.peers.turns import CALLERS, LEAVING, Turn, ask, take_turn
@@ -84,7 +85,7 @@ def main() -> None:
     """Measure those that are asked for."""
     names = [contestant.name for contestant in CONTESTANTS]
     parser = argparse.ArgumentParser(prog="python -m loadtest.peers", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME", help=", ".join(names))
+    parser.add_argument("names", nargs="*", type=one_of(names), metavar="NAME", help=", ".join(names))
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default %(default)s)")
     parser.add_argument("--clip", type=Path, help="an MP4 file (default: a generated clip of ten seconds, 340x256)")
     parser.add_argument("--seconds", type=float, default=10, help="of each load in a turn (default %(default)s)")

@@ -49,7 +49,7 @@ OLD = dict.fromkeys([*NAMES, "another"], "old")
 
 def test_all_are_replaced_and_nothing_else_is(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "clipserve", make_up)
-    assert export.main() == 0
+    assert export.main([]) == 0
     assert contents(repository) == dict.fromkeys(NAMES, "new") | {"another": "old"}
 
 
@@ -60,7 +60,7 @@ def test_one_that_fails_leaves_all_as_they_were(repository: Path, monkeypatch: p
         return 0 if "--calibration" in arguments else status
 
     monkeypatch.setattr(export, "clipserve", fail_at_last)
-    assert export.main() == status
+    assert export.main([]) == status
     assert contents(repository) == OLD
 
 
@@ -72,7 +72,7 @@ def test_an_interrupt_is_the_end_of_all(repository: Path, monkeypatch: pytest.Mo
         return 128 + signal.SIGINT
 
     monkeypatch.setattr(export, "clipserve", interrupted)
-    assert export.main() == 128 + signal.SIGINT
+    assert export.main([]) == 128 + signal.SIGINT
     assert len(runs) == 1
     assert contents(repository) == OLD
 
@@ -93,7 +93,7 @@ def test_an_interrupted_replacement_leaves_a_whole_artefact_of_each(
     monkeypatch.setattr(export, "clipserve", make_up)
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export.main()
+        export.main([])
     found = contents(repository)
     assert found.keys() == OLD.keys()
     assert list(found.values()).count("new") == at // 2
@@ -103,5 +103,5 @@ def test_a_first_export_needs_no_repository(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(export, "REPOSITORY", tmp_path / "model_repository")
     monkeypatch.setattr(export, "labelled_clips", lambda labels, count: tmp_path / labels)
     monkeypatch.setattr(export, "clipserve", make_up)
-    assert export.main() == 0
+    assert export.main([]) == 0
     assert contents(tmp_path / "model_repository") == dict.fromkeys(NAMES, "new")
