@@ -48,6 +48,11 @@ class Subject:
         shape = input_shape(self.name)
         return shape if self.size is None else (*shape[:-3], self.size, self.size, 3)
 
+    @property
+    def title(self) -> str:
+        """Its name, and the frames, height and width of its views where they are not those of the registry."""
+        return self.name if self.size is None else f"{self.name}, {'x'.join(map(str, self.view_shape[:-1]))}"
+
     def network(self) -> Network:
         """Return the network with random weights, the same ones every time."""
         torch.manual_seed(0)

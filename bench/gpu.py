@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,8 +29,8 @@ import torch
 from av.codec.hwaccel import HWAccel
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from bench.turns import least_seconds
 from export.graph import ServedNetwork, export_onnx, input_shape, served_network
 from export.verification import ACCEPTANCE, verification_inputs
 from models import create_model, load_checkpoint
@@ -149,13 +150,8 @@ def measure(name: str, batch: int, folder: Path) -> list[str]:
     wanted = CPU_KINDS["onnxruntime"].open(files["fp32"], "fp32", 0).run(views, "logits")
     spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
     runs, failures = contestants(name, files, batch, folder)
-    best = dict.fromkeys(runs, float("inf"))
     errors = {key: float((np.linalg.norm(run(views) - wanted, axis=1) / spread).max()) for key, run in runs.items()}
-    for _ in tqdm(range(ROUNDS), desc=name, unit="round", leave=False, disable=None):
-        for key, run in runs.items():
-            began = perf_counter()
-            run(views)
-            best[key] = min(best[key], perf_counter() - began)
+    best = least_seconds({key: partial(run, views) for key, run in runs.items()}, ROUNDS, perf_counter)
     for (way, precision), seconds in best.items():
         ratio = f"{best[BASELINE] / seconds:.2f}" if BASELINE in best else "-"
         print(

@@ -1,12 +1,13 @@
 """Measure networks of the papers' sizes on every runtime and precision (`python -m bench.networks [NAME ...]`).
 
-The contestants and a matrix product of each type take turns on the same cores, and the least time of each counts. Speed
-is given in GFLOP/s, by the operations that models/figures.py counts, and as a share of what the fastest matrix product
-of the same type reaches in the same turns (bench/peak.py). *Layers* are convolutions and matrix products, by the type
-that the runtime says it computes them in. All networks are asked for their logits, as the server asks; torch and ONNX
-Runtime compute the masks of segmentation networks all the same. Weights are random and inputs noise: neither changes
-the time. bf16 is left out where the CPU has no instructions for it: OpenVINO would compute in float32. Prints a table
-in Markdown.
+The contestants and a matrix product of each type take turns on the same cores, and the least time of each counts. A
+size stands beside the name where it is not the registry's. Threads of torch sleep while they wait, and take no core
+from the next in turn. Speed is given in GFLOP/s, by the operations that models/figures.py counts, and as a share of
+what the fastest matrix product of the same type reaches in the same turns (bench/peak.py). *Layers* are convolutions
+and matrix products, by the type that the runtime says it computes them in. All networks are asked for their logits, as
+the server asks; torch and ONNX Runtime compute the masks of segmentation networks all the same. Weights are random and
+inputs noise: neither changes the time. bf16 is left out where the CPU has no instructions for it: OpenVINO would
+compute in float32. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from numpy.typing import NDArray
 from bench import peak
 from bench.artefacts import Subject, model_files
 from bench.layers import layers
+from bench.turns import least_seconds, restart_with_passive_threads
+from demo.arguments import one_of
 from export.graph import ServedNetwork, served_network
 from models.figures import count_gmacs
 from service.machine import available_cores
@@ -95,31 +98,20 @@ def _run_torch(served: ServedNetwork, frames: NDArray[np.uint8]) -> object:
     return served(torch.from_numpy(frames))
 
 
-def least_seconds(runs: dict[Run, Callable[[], object]], rounds: int) -> dict[Run, float]:
-    """Let the functions take turns, once more than `rounds`, and return the least time of each."""
-    least = dict.fromkeys(runs, float("inf"))
-    for _ in range(rounds + 1):
-        for key, run in runs.items():
-            began = perf_counter()
-            run()
-            least[key] = min(least[key], perf_counter() - began)
-    return least
-
-
 def measure(subject: Subject, rounds: int, threads: int) -> None:
     """Print a line for each contestant."""
     ready = contestants(subject, threads)
     types = {precision for _, precision in ready}
     runs: dict[Run, Callable[[], object]] = {("network", *key): contestant.run for key, contestant in ready.items()}
     runs |= {("product", *key): run for key, run in peak.products(types, threads).items()}
-    seconds = least_seconds(runs, rounds)
+    seconds = least_seconds(runs, rounds, perf_counter)
     gflop = 2 * count_gmacs(subject.network().to("meta"), (3, *subject.view_shape[:-1]))
     for (runtime, precision), contestant in ready.items():
         spent = seconds["network", runtime, precision]
         products = [least for (what, _, kind), least in seconds.items() if (what, kind) == ("product", precision)]
         speed, most = gflop / spent, peak.GFLOP / min(products)
         print(
-            f"| {subject.name} | {gflop:.1f} | {runtime} | {precision} | {contestant.layers} | {1000 * spent:.1f} "
+            f"| {subject.title} | {gflop:.1f} | {runtime} | {precision} | {contestant.layers} | {1000 * spent:.1f} "
             f"| {speed:.0f} | {most:.0f} | {speed / most:.2f} |",
             flush=True,
         )
@@ -133,12 +125,11 @@ def main() -> None:
     """Measure the networks named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     names = [subject.name for subject in SUBJECTS]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)} (all)")
-    parser.add_argument("--rounds", type=int, default=4, help="turns of each contestant (%(default)s)")
+    parser.add_argument("names", nargs="*", type=one_of(names), metavar="NAME", help=f"of {', '.join(names)} (all)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (%(default)s)")
     parser.add_argument("--prepare", action="store_true", help="make the model files and measure nothing")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(names):
-        parser.error(f"{', '.join(sorted(unknown))}: give names of {', '.join(names)}")
+    restart_with_passive_threads()
     chosen = [subject for subject in SUBJECTS if not arguments.names or subject.name in arguments.names]
     threads = available_cores()
     torch.set_num_threads(threads)

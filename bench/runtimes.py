@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 from time import process_time
 
+from bench.turns import least_seconds
 from service.errors import RuntimeLoadError
 from service.machine import plan_threads
 from service.manifest import PrecisionName, SegmenterManifest, read_artefact
@@ -33,12 +35,8 @@ def measure(contestants: dict[Contestant, Runtime], batches: list[int], rounds: 
     print("| --- | --- | --- | --- | --- | --- |")
     for size in batches:
         frames = example_batch(manifest, size)
-        best = dict.fromkeys(contestants, float("inf"))
-        for _ in range(rounds + 1):
-            for key, runtime in contestants.items():
-                began = process_time()
-                runtime.run(frames, output)
-                best[key] = min(best[key], process_time() - began)
+        runs = {key: partial(runtime.run, frames, output) for key, runtime in contestants.items()}
+        best = least_seconds(runs, rounds, process_time)
         for (runtime_name, precision), seconds in best.items():
             ratio = f"{best[BASELINE] / seconds:.2f}" if BASELINE in best else "-"
             print(
