@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 
 import av
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from bench.clips import COUNT, ENCODINGS, FPS, HEIGHT, WIDTH, make_clip
 from bench.ffmpeg import restart_with_ffmpeg
+from bench.turns import least_seconds, seconds_of
 from service.manifest import Sampling
 from service.media.frames import FrameSource, read_frames
 from service.media.sampling import clip_indices
@@ -28,6 +30,8 @@ from service.media.types import DecodeLimits
 
 LIMITS = DecodeLimits(max_pixels=1 << 24, max_frames=10_000, max_seconds=600, max_streams=8)
 Frames = dict[int, NDArray[np.uint8]]
+# Takes the bytes of a file and the wanted frames; returns these, and how many its decoder put out.
+Contestant = Callable[[bytes, Sequence[int]], tuple[Frames, int]]
 
 
 def samplings() -> dict[str, list[int]]:
@@ -91,8 +95,11 @@ def seeking(content: bytes, wanted: Sequence[int]) -> tuple[Frames, int]:
     return frames, decoded
 
 
-def torchcodec_in(mode: str) -> Callable[[bytes, Sequence[int]], tuple[Frames, int]]:
-    """Return the contestant that asks torchcodec for all frames at once, in one of its seek modes."""
+def torchcodec_in(mode: str) -> Contestant:
+    """Return the contestant that asks torchcodec for all frames at once, in one of its seek modes.
+
+    What its decoder puts out it does not tell: that is 0.
+    """
     from torchcodec.decoders import VideoDecoder
 
     def torchcodec(content: bytes, wanted: Sequence[int]) -> tuple[Frames, int]:
@@ -115,9 +122,9 @@ def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
     return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 
-def contestants() -> dict[str, Callable[[bytes, Sequence[int]], tuple[Frames, int]]]:
+def contestants() -> dict[str, Contestant]:
     """Return those that run here; what does not is named on the error stream."""
-    entries: dict[str, Callable[[bytes, Sequence[int]], tuple[Frames, int]]] = {
+    entries: dict[str, Contestant] = {
         "service": planned,
         "full decode": full,
         "seeking": seeking,
@@ -133,43 +140,40 @@ def contestants() -> dict[str, Callable[[bytes, Sequence[int]], tuple[Frames, in
     return entries
 
 
-def least_seconds(
-    runners: dict[str, Callable[[bytes, Sequence[int]], tuple[Frames, int]]],
-    content: bytes,
-    wanted: Sequence[int],
-    rounds: int,
-) -> dict[str, float]:
-    """Return the least processor seconds of each, taking turns so that a busy machine hits all alike.
+def decoded_frames(runners: dict[str, Contestant], content: bytes, wanted: Sequence[int]) -> dict[str, int]:
+    """Return how many frames the decoder of each put out, once all are seen to give the frames of the full decode.
 
-    Seeking, which takes seconds and comes nowhere near, runs once.
+    Raises:
+        SystemExit: One gives other frames; the message names it.
     """
-    seconds = dict.fromkeys(runners, float("inf"))
-    for number in range(rounds):
-        for name, run in runners.items():
-            if run is seeking and number > 0:
-                continue
-            start = time.process_time()
-            run(content, wanted)
-            seconds[name] = min(seconds[name], time.process_time() - start)
-    return seconds
-
-
-def check(runner: Callable[[bytes, Sequence[int]], tuple[Frames, int]], content: bytes, wanted: Sequence[int]) -> None:
-    """Make sure that the service's frames are those of the full decode."""
     expected, _ = full(content, wanted)
-    frames, _ = runner(content, wanted)
-    assert all(np.array_equal(frames[number], expected[number]) for number in wanted)
+    decoded = {}
+    for name, run in runners.items():
+        frames, decoded[name] = run(content, wanted)
+        if others := [number for number in wanted if not np.array_equal(frames[number], expected[number])]:
+            raise SystemExit(f"{name} gives other frames than the full decode for the numbers {others}")
+    return decoded
+
+
+def measure(runners: dict[str, Contestant], content: bytes, wanted: Sequence[int], rounds: int) -> dict[str, float]:
+    """Return the least processor seconds of each, by turns. Seeking, many times slower than the others, has one."""
+    runs = {name: partial(run, content, wanted) for name, run in runners.items()}
+    slow = runs.pop("seeking")
+    return {**least_seconds(runs, rounds, time.process_time), "seeking": seconds_of(slow, time.process_time)}
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Measure decoding: the service against a full decode and others.")
-    parser.add_argument("--rounds", type=int, default=7, help="times that each contestant runs; the least time counts")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="turns of each but seeking; the least time counts (%(default)s)"
+    )
     rounds = parser.parse_args().rounds
     restart_with_ffmpeg()
     runners = contestants()
     others = [name for name in runners if name != "service"]
-    print(f"{COUNT} frames of {WIDTH}x{HEIGHT}; one thread; least of {rounds} rounds; {os.uname().machine}\n")
+    turns = f"least of {rounds} rounds, seeking once"
+    print(f"{COUNT} frames of {WIDTH}x{HEIGHT}; one thread; {turns}; {os.uname().machine}\n")
     print(
         "| encoding | sampling | frames wanted | decoded per wanted | of full | by seeking | service, ms | service / "
         + " | service / ".join(others)
@@ -179,14 +183,13 @@ def main() -> None:
     for name, encoding in ENCODINGS.items():
         content = make_clip(encoding)
         for sampling, wanted in samplings().items():
-            check(planned, content, wanted)
-            decoded = planned(content, wanted)[1]
-            sought = seeking(content, wanted)[1]
-            seconds = least_seconds(runners, content, wanted, rounds)
+            decoded = decoded_frames(runners, content, wanted)
+            seconds = measure(runners, content, wanted, rounds)
             ratios = " | ".join(f"{seconds['service'] / seconds[other]:.2f}" for other in others)
             print(
-                f"| {name} | {sampling} | {len(wanted)} | {decoded / len(wanted):.2f} | {decoded / COUNT:.2f} "
-                f"| {sought / len(wanted):.1f} | {seconds['service'] * 1000:.1f} | {ratios} |",
+                f"| {name} | {sampling} | {len(wanted)} | {decoded['service'] / len(wanted):.2f} "
+                f"| {decoded['service'] / COUNT:.2f} | {decoded['seeking'] / len(wanted):.1f} "
+                f"| {seconds['service'] * 1000:.1f} | {ratios} |",
                 flush=True,
             )
 
