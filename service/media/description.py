@@ -1,4 +1,8 @@
-"""What a decoded frame looks like to a viewer, and what that says of the upload."""
+"""What a decoded frame looks like to a viewer, and what that says of the upload.
+
+Pixels count as square, whatever the file says of their shape: the loaders of the papers' code (OpenCV, decord, PyAV)
+give the stored ones.
+"""
 
 from __future__ import annotations
 

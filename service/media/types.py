@@ -112,7 +112,7 @@ ANY_REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(d
 
 
 class MediaInfo(_Message):
-    """What an upload is; width and height as a viewer shows it, rotation in clockwise degrees that this took."""
+    """What an upload is; width and height in stored pixels once it is turned, rotation the clockwise degrees of the turn."""
 
     kind: Literal["video", "image"]
     format: str

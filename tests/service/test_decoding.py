@@ -1,12 +1,15 @@
 """The views equal what decoding everything and picking gives, on real files of many encodings."""
 
+import io
 import struct
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from demo.clips import encode_picture
 from service.errors import (
@@ -139,13 +142,19 @@ def test_mirroring_display_matrix_mirrors_the_video(matrix: tuple[int, int, int,
     assert np.array_equal(pixels[0, 0], resized[top : top + 96, left : left + 96])
 
 
+def test_pixels_count_as_square() -> None:
+    wide = encode(FRAMES[:9], options={"preset": "veryfast", "x264-params": "sar=4/3"})
+    with av.open(io.BytesIO(wide)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    result, pixels = decode(wide, decode_request())
+    assert (result.media.width, result.media.height) == (128, 96)
+    square = encode(FRAMES[:9], options={"preset": "veryfast"})
+    assert np.array_equal(pixels, decode(square, decode_request())[1])
+
+
 # The eight EXIF orientations, by what PIL's exif_transpose does to the picture.
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_turns_the_picture(orientation: int) -> None:
-    import io
-
-    from PIL import Image, ImageOps
-
     picture = Image.open(io.BytesIO(encode_picture(FRAMES[30])))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -181,10 +190,6 @@ def test_picture_is_looked_at_once_however_many_clips_are_asked_for() -> None:
 
 
 def test_cover_art_is_not_taken_for_the_video() -> None:
-    import io
-
-    import av
-
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as output:
         cover = output.add_stream("mjpeg")
@@ -203,10 +208,6 @@ def test_cover_art_is_not_taken_for_the_video() -> None:
 
 @pytest.mark.parametrize(("container", "codec"), [("avi", "mpeg4"), ("mp4", "libx264"), ("matroska", "libx264")])
 def test_metadata_in_any_encoding_is_no_obstacle(container: str, codec: str) -> None:
-    import io
-
-    import av
-
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         output.metadata["title"] = "caf--"
