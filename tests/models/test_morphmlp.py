@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from models import CheckpointError, create_model, list_models, load_checkpoint
+from models.figures import count_gmacs
 from models.morphmlp import MorphMLPBackbone, TemporalMorphFC, mix_columns, mix_plane, randomise_time
 from tests.golden.fill import fill, golden_input
-from tests.models.golden_check import count_gmacs, read_golden, relative_error
+from tests.models.golden_check import read_golden, relative_error
 
 
 # Figures of reference networks that have no golden file; the paper's table 2 says 23 M / 3.9 G, 38 / 7.0, 58 / 10.2 and
@@ -26,7 +27,7 @@ from tests.models.golden_check import count_gmacs, read_golden, relative_error
 def test_size_of_a_variant_without_a_golden_file(name: str, parameters: int, gmacs: float) -> None:
     with torch.device("meta"):
         network = create_model(name)
-        shape = (1, 3, 224, 224) if network.config.num_frames is None else (1, 3, 32, 224, 224)
+        shape = (3, 224, 224) if network.config.num_frames is None else (3, 32, 224, 224)
         assert sum(parameter.numel() for parameter in network.parameters()) == parameters
         assert count_gmacs(network, shape) == pytest.approx(gmacs, rel=1e-3)
 

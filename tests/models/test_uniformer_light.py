@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from models import CheckpointError, create_model, list_models, load_checkpoint, model_entry
+from models.figures import count_gmacs
 from models.registry import Network
 from models.uniformer_light import HourglassBlock
 from tests.golden.fill import golden_input
-from tests.models.golden_check import build_golden_network, count_gmacs, read_golden
+from tests.models.golden_check import build_golden_network, read_golden
 
 SMALLEST = "uniformer_xxs_128_in1k"
 
@@ -92,7 +93,7 @@ def test_variants_without_golden_have_the_published_size(name: str, parameters: 
     with torch.device("meta"):
         network = create_model(name)
         frames = [] if network.config.num_frames is None else [network.config.num_frames]
-        shape = (1, 3, *frames, network.config.input_size, network.config.input_size)
+        shape = (3, *frames, network.config.input_size, network.config.input_size)
         counted = count_gmacs(network, shape)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert counted == pytest.approx(gmacs, rel=0.04)
