@@ -6,7 +6,9 @@ holds the file to the networks, and the networks to what the papers print.
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -62,8 +64,12 @@ def load_figures() -> dict[str, Figures]:
     return {name: Figures(**figures) for name, figures in stored.items()}
 
 
-def main() -> None:
-    """Write figures.json."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write figures.json; take no arguments but `--help`."""
+    argparse.ArgumentParser(
+        prog="python -m models.figures",
+        description=f"Count the parameters and multiply-adds of every registered network and write {FIGURES_FILE}.",
+    ).parse_args(arguments)
     figures = {name: asdict(measure(name)) for name in list_models()}
     lines = [f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in figures.items()]
     FIGURES_FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 import pytest
 
 from models import list_models, model_entry
-from models.figures import load_figures, measure
+from models.figures import FIGURES_FILE, load_figures, main, measure
 
 # Figures that papers print and that their own networks do not have, with the reason. Names by prefix.
 LIGHT_PARAMS = "the paper counts a head of 1000 classes, the checkpoints have 400"
@@ -56,3 +56,17 @@ def test_figures_are_those_of_the_network_and_of_the_paper(name: str) -> None:
         assert figures.params / 1e6 == pytest.approx(weights.published.params_m, rel=0.025)
     if weights.published.gflops is not None and not is_listed(name, GMACS_DIFFER):
         assert figures.gmacs * views == pytest.approx(weights.published.gflops, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"), [(["--help"], "write /"), (["--check"], "unrecognized arguments: --check")]
+)
+def test_the_stored_figures_are_not_touched_by_a_question(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = FIGURES_FILE.read_bytes(), FIGURES_FILE.stat().st_mtime_ns
+    with pytest.raises(SystemExit):
+        main(arguments)
+    shown = capsys.readouterr()
+    assert told in " ".join((shown.out + shown.err).split())
+    assert (FIGURES_FILE.read_bytes(), FIGURES_FILE.stat().st_mtime_ns) == before
