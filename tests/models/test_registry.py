@@ -1,10 +1,13 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
 from models import create_model, list_models, load_labels, load_palette, model_entry
 from models.registry import register_model
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_names_are_sorted_and_filtered() -> None:
@@ -53,6 +56,11 @@ def test_weights_entry_is_consistent(name: str) -> None:
     size = entry.config.input_size
     assert weights.preprocessing.input_size == (size if isinstance(size, tuple) else (size, size))
     assert dataclasses.is_dataclass(entry.config)
+
+
+def test_every_label_file_is_of_a_registered_network() -> None:
+    used = {model_entry(name).weights.labels for name in list_models()}
+    assert {path.stem for path in (ROOT / "models/labels").glob("*.txt")} == used
 
 
 # From labels/SOURCES.md: the order of Kinetics classes belongs to the weights.
