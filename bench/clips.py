@@ -19,6 +19,8 @@ ENCODINGS = {
     "HEVC, encoder's defaults": Encoding("mp4", "libx265", {"x265-params": "log-level=none"}),
     "VP9, keyint 128": Encoding("webm", "libvpx-vp9", {"g": "128", "deadline": "good", "cpu-used": "4", "b:v": "400k"}),
 }
+# What servers are sent.
+H264_DEFAULTS = ENCODINGS["H.264, encoder's defaults (keyint 250)"]
 
 
 def make_clip(encoding: Encoding, height: int = HEIGHT, width: int = WIDTH) -> bytes:

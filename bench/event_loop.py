@@ -28,6 +28,14 @@ class Delays:
     idle_late: int = 0
     idle_wakings: int = 0
 
+    def __add__(self, other: Delays) -> Delays:
+        return Delays(
+            self.late + other.late,
+            self.wakings + other.wakings,
+            self.idle_late + other.idle_late,
+            self.idle_wakings + other.idle_wakings,
+        )
+
     def __str__(self) -> str:
         return (
             f"{self.late} of {self.wakings} wakings over {1000 * BLOCKED_SECONDS:g} ms late; "

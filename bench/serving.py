@@ -20,11 +20,12 @@ from statistics import mean, median
 import httpx
 from tqdm import tqdm
 
-from bench.clips import ENCODINGS, make_clip
-from bench.event_loop import watched_event_loop
+from bench.clips import H264_DEFAULTS, make_clip
+from bench.event_loop import Delays, watched_event_loop
 from bench.load import Caller, OpenLoad, closed_loop, open_loop
 from bench.memory import forget_peak, peak_memory, resident_memory
 from bench.raw_pipeline import RawPipeline, RawProcesses
+from bench.turns import seconds_of, spread
 from demo.arguments import one_of
 from demo.local_server import LocalServer, local_server
 from service.configuration import read_configuration
@@ -37,7 +38,6 @@ REPOSITORY = Path("model_repository")
 # With its version: without one the server would take the newest.
 MODEL = "uniformer_tiny_shapes/1"
 ARTEFACT = REPOSITORY / MODEL
-ENCODING = ENCODINGS["H.264, encoder's defaults (keyint 250)"]
 CALLERS = 8
 # Turns of overload, and how long the capacity before, between and after them is measured.
 OVERLOADS, CAPACITY_SECONDS = 3, 20
@@ -53,24 +53,26 @@ def throughput(clip: bytes) -> None:
     settings, cores = _settings(), plan_threads(0, 0).cores
     raw: list[float] = []
     served: list[Load] = []
+    total = Delays()
     with RawProcesses(ARTEFACT, settings, cores) as processes, _server() as server:
         processes.rate(clip, 3)
         _closed_loop(server, clip, CALLERS, 3)
-        with watched_event_loop(server) as delays:
-            for _ in tqdm(range(5), "throughput", unit="turn", leave=False):
-                raw.append(processes.rate(clip, 10))
+        for _ in tqdm(range(5), "throughput", unit="turn", leave=False):
+            raw.append(processes.rate(clip, 10))
+            with watched_event_loop(server) as delays:
                 served.append(_closed_loop(server, clip, CALLERS, 10))
+            total += delays
     rates = [load.rate for load in served]
     ratio = median(http / without for http, without in zip(rates, raw, strict=True))
-    print(f"pipeline alone, {cores} processes    {_spread(raw)} clips/s")
-    print(f"over HTTP, {CALLERS} callers         {_spread(rates)} clips/s")
+    print(f"pipeline alone, {cores} processes    {spread(raw)} clips/s")
+    print(f"over HTTP, {CALLERS} callers         {spread(rates)} clips/s")
     print(f"over HTTP / alone             {ratio:.3f}")
-    print(f"event loop                    {delays}")
+    print(f"event loop                    {total}")
 
 
 def throughput_hd(_clip: bytes) -> None:
     """Do the same with clips of 1280x720, which take longer to decode."""
-    throughput(make_clip(ENCODING, 720, 1280))
+    throughput(make_clip(H264_DEFAULTS, 720, 1280))
 
 
 def latency(clip: bytes) -> None:
@@ -96,7 +98,11 @@ def abandoned(clip: bytes) -> None:
     """See how long a patient caller waits for the work of five that have given up."""
     with _server() as server:
         patient = Caller(server, clip, MANY_VIEWS)
-        alone = median(_seconds(patient.post) for _ in range(5))
+
+        def ask() -> None:
+            _check(patient.post())
+
+        alone = median(seconds_of(ask) for _ in range(5))
         answer = _post(server, ONE_BATCH, clip, 60).json()
         assert answer["batch_size"] == len(answer["views"]), "the views did not run as one batch"
         batch = answer["timing_seconds"]["inference"]
@@ -105,7 +111,7 @@ def abandoned(clip: bytes) -> None:
             with ThreadPoolExecutor(5) as threads:
                 for giving_up in [threads.submit(_give_up, server, clip, alone / 2) for _ in range(5)]:
                     giving_up.result()
-            waits.append(_seconds(patient.post) - alone)
+            waits.append(seconds_of(ask) - alone)
             time.sleep(1)
     print(f"a full batch                  {batch:.2f} s; the patient caller's request alone {alone:.2f} s")
     print(f"waited after five gave up     {median(waits):.2f} s, at most {max(waits):.2f} s")
@@ -208,19 +214,9 @@ def _give_up(server: LocalServer, clip: bytes, seconds: float) -> None:
     raise SystemExit("an answer came before the client gave up")
 
 
-def _seconds(work: Callable[[], int]) -> float:
-    began = time.perf_counter()
-    _check(work())
-    return time.perf_counter() - began
-
-
 def _check(status: int) -> None:
     if status != 200:
         raise SystemExit(f"the server answered {status}")
-
-
-def _spread(values: list[float]) -> str:
-    return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 PARTS: dict[str, Callable[[bytes], None]] = {
@@ -233,7 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", type=one_of(PARTS), metavar="PART", help=", ".join(PARTS))
     arguments = parser.parse_args()
-    clip = make_clip(ENCODING)
+    clip = make_clip(H264_DEFAULTS)
     for name in arguments.parts or PARTS:
         print(f"\n{name}", flush=True)
         PARTS[name](clip)

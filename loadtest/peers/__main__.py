@@ -15,14 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from bench.clips import ENCODINGS, make_clip
+from bench.clips import H264_DEFAULTS, make_clip
+from bench.turns import spread
 from demo.arguments import one_of
 from loadtest.peers.contestants import CLIPSERVE, CONTESTANTS, Contestant
 from loadtest.peers.onnx_model import available_cores
 from loadtest.peers.turns import CALLERS, LEAVING, Turn, ask, take_turn
 from service.machine import cpu_model
-
-ENCODING = ENCODINGS["H.264, encoder's defaults (keyint 250)"]
 
 Round = dict[str, Turn]
 
@@ -52,20 +51,16 @@ def table(contestants: Sequence[Contestant], rounds: Sequence[Round]) -> str:
         own = [turns[CLIPSERVE.name] for turns in rounds]
         cells = [
             contestant.title,
-            _spread([turn.rate for turn in turns], 1),
+            spread([turn.rate for turn in turns]),
             f"{median(turn.rate / ours.rate for turn, ours in zip(turns, own, strict=True)):.2f}",
             f"{1000 * median(turn.processor_seconds for turn in turns):.1f}",
             f"{1000 * median(turn.latency for turn in turns):.1f}",
             f"{median(turn.latency / ours.latency for turn, ours in zip(turns, own, strict=True)):.2f}",
             f"{median(turn.memory for turn in turns) / 1e6:.0f}",
-            _spread([turn.waited for turn in turns], 2),
+            spread([turn.waited for turn in turns], 2),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def chosen(names: Sequence[str]) -> list[Contestant]:
@@ -93,7 +88,7 @@ def main() -> None:
     # The servers are in groups of their own, which a signal to this one does not reach.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     contestants = chosen(arguments.names)
-    clip = arguments.clip.read_bytes() if arguments.clip else make_clip(ENCODING)
+    clip = arguments.clip.read_bytes() if arguments.clip else make_clip(H264_DEFAULTS)
     rounds = measure(contestants, clip, arguments.rounds, arguments.seconds)
     packages = ["fastapi", "uvicorn", "av", "onnxruntime", *(peer.package for peer in contestants if peer.package)]
     versions = [f"{package} {version(package)}" for package in dict.fromkeys(packages)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 
+from bench.turns import seconds_of
 from loadtest.peers.contestants import Contestant, Running, answered_frames
 from loadtest.peers.upload import UploadCaller
 from service.load import Load, closed_loop
@@ -110,14 +110,8 @@ def _memory_under_load(server: Running) -> int:
 
 
 def _wait_for_those_who_left(server: Running) -> float:
-    alone = median(_seconds(lambda: server.upload.answer(server.port)) for _ in range(ALONE))
+    alone = median(seconds_of(lambda: server.upload.answer(server.port)) for _ in range(ALONE))
     with ExitStack() as leaving:
         for _ in range(LEAVING):
             leaving.enter_context(server.upload.leave(server.port))
-    return max(0.0, _seconds(lambda: server.upload.answer(server.port)) - alone)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    return max(0.0, seconds_of(lambda: server.upload.answer(server.port)) - alone)

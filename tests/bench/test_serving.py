@@ -1,11 +1,14 @@
 """The benchmark of the server, against servers that do not do as it takes for granted."""
 
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -14,7 +17,9 @@ from bench import serving
 from bench.raw_pipeline import RawPipeline
 from demo.local_server import LocalServer
 from service.errors import MediaLimitError
-from tests.server import ROOT
+from service.heartbeat import SECONDS
+from service.load import Load
+from tests.server import ROOT, RunningServer
 
 
 @contextmanager
@@ -58,6 +63,39 @@ def test_rate_is_of_a_server_that_answers_everything() -> None:
         pytest.raises(SystemExit, match="answered 429"),
     ):
         serving._closed_loop(server, b"clip", 2, 1)
+
+
+def test_event_loop_is_watched_while_callers_call(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = urlsplit(server.url).port
+    assert port is not None
+    running = LocalServer(port, server.process.pid)
+    called: list[float] = []
+
+    class Alone:
+        """The pipeline without a server, at work for long."""
+
+        def rate(self, clip: bytes, seconds: float) -> float:
+            time.sleep(1)
+            return 1
+
+    def call(*_: object) -> Load:
+        began = time.perf_counter()
+        time.sleep(0.4)
+        called.append(time.perf_counter() - began)
+        return Load(seconds=1)
+
+    monkeypatch.setattr(serving, "RawProcesses", lambda *_: nullcontext(Alone()))
+    monkeypatch.setattr(serving, "_server", lambda: nullcontext(running))
+    monkeypatch.setattr(serving, "_closed_loop", call)
+    serving.throughput(b"clip")
+    found = re.search(r"of (\d+) wakings .* idle process \d+ of (\d+)$", capsys.readouterr().out.strip())
+    assert found
+    # The first was to warm up. Asking for the figures takes a little as well, and a busy machine wakes up less often.
+    most = sum(called[1:]) / SECONDS
+    for wakings in map(int, found.groups()):
+        assert most / 4 < wakings <= most + 3 * len(called)
 
 
 def test_server_answers_with_the_artefact_that_the_pipeline_alone_has(
