@@ -2,9 +2,11 @@
 
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,20 +24,22 @@ from service.runtimes.tensorrt.building import BuildRequest, Profiles
 from service.runtimes.tensorrt.engines import build_elsewhere, engine_facts, engine_name, find_engine
 from service.runtimes.tensorrt.store import EngineStore
 from service.settings import Settings
+from tests.processes import children, is_running
 from tests.server import ROOT
+from tests.waiting import wait_for
 
 MODEL = ROOT / "model_repository/uniformer_tiny_shapes/1/model.onnx"
 VIEW = (8, 96, 96, 3)
 REQUEST = BuildRequest(MODEL, "fp32", Profiles((1, 2), VIEW, VIEW, VIEW), is_for_here=False)
 SOME_GPU = Gpu("NVIDIA Something", "8.9", "580.1")
 VERSION = tensorrt_rtx.__version__
+# In the name of its library.
+TENSORRT = "libtensorrt_rtx"
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    output = tmp_path_factory.mktemp("plan") / "plan"
-    build_elsewhere("tensorrt_rtx", REQUEST, output)
-    return output.read_bytes()
+def plan() -> bytes:
+    return build_elsewhere("tensorrt_rtx", REQUEST)
 
 
 @pytest.fixture
@@ -155,7 +159,7 @@ def test_engine_is_built_once_and_again_when_anything_differs(
     def builds(request: BuildRequest = REQUEST, version: str = VERSION, gpu: Gpu = SOME_GPU) -> int:
         """Ask for an engine and return how many were built for that."""
         caplog.clear()
-        plan = find_engine("tensorrt_rtx", version, request, gpu, store)
+        plan = find_engine("tensorrt_rtx", version, request, gpu, store, bytes)
         assert any(file.read_bytes().endswith(plan) for file in folder.glob("*.engine"))
         return caplog.text.count("building a TensorRT engine")
 
@@ -170,12 +174,72 @@ def test_engine_is_built_once_and_again_when_anything_differs(
     assert {file.suffix for file in folder.iterdir()} == {".engine", ".lock", ""}
 
 
-def test_build_that_was_killed_is_in_nobodys_way(store: EngineStore, tmp_path: Path) -> None:
-    left = tmp_path / f"cache/engines/{engine_name(facts())}.plan"
-    left.write_bytes(b"half an engine")
-    plan = find_engine("tensorrt_rtx", VERSION, REQUEST, SOME_GPU, store)
-    assert len(plan) > 1000
-    assert not left.exists()
+def test_kept_engine_that_does_not_load_is_built_again(
+    store: EngineStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name, kept = engine_name(facts()), b"an engine"
+    store.save(name, facts(), kept)
+    tried: list[bytes] = []
+
+    def load(plan: bytes) -> str:
+        tried.append(plan)
+        if plan == kept:
+            raise RuntimeLoadError("the engine does not load: out of memory")
+        return "loaded"
+
+    assert find_engine("tensorrt_rtx", VERSION, REQUEST, SOME_GPU, store, load) == "loaded"
+    assert f"the TensorRT engine {name} is built again: the engine does not load: out of memory" in caplog.text
+    first, built = tried
+    assert (first, store.load(name, facts())) == (kept, built)
+
+
+def test_engine_that_does_not_load_after_it_was_built_again_fails_the_start_and_is_not_kept(store: EngineStore) -> None:
+    def load(plan: bytes) -> str:
+        raise RuntimeLoadError(f"no {len(plan)}")
+
+    name = engine_name(facts())
+    store.save(name, facts(), b"four")
+    with pytest.raises(RuntimeLoadError, match=r"no \d{5,}"):
+        find_engine("tensorrt_rtx", VERSION, REQUEST, SOME_GPU, store, load)
+    assert store.load(name, facts()) == b"four"
+
+
+ASKING = """
+import sys
+from pathlib import Path
+from tests.service.test_tensorrt import REQUEST, SOME_GPU, VERSION, EngineStore, find_engine
+find_engine("tensorrt_rtx", VERSION, REQUEST, SOME_GPU, EngineStore(Path(sys.argv[1])), bytes)
+"""
+
+
+def test_build_ends_with_the_server_that_asked_for_it_and_is_in_nobodys_way(store: EngineStore, tmp_path: Path) -> None:
+    folder = tmp_path / "cache/engines"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", ASKING, folder], env=environment) as asking:
+        builder = wait_for(lambda: next(iter(children(asking.pid)), None))
+        # Whatever ends first, nobody else has the turn before the builder is gone.
+        wait_for(lambda: str(folder / f"{engine_name(facts())}.lock") in opened_by(builder))
+        wait_for(lambda: TENSORRT in Path(f"/proc/{builder}/maps").read_text())
+        # It must not end by itself.
+        os.kill(builder, signal.SIGSTOP)
+        asking.kill()
+    try:
+        wait_for(lambda: not is_running(builder))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(builder, signal.SIGKILL)
+    assert {file.suffix for file in folder.iterdir()} == {".lock", ""}
+    assert len(find_engine("tensorrt_rtx", VERSION, REQUEST, SOME_GPU, store, bytes)) > 1000
+
+
+def opened_by(pid: int) -> set[str]:
+    """Return the files that a process has open."""
+    files = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        # It may just have been closed.
+        with suppress(FileNotFoundError):
+            files.add(os.readlink(file))
+    return files
 
 
 def test_engine_that_cannot_be_kept_leaves_nothing(
@@ -195,14 +259,14 @@ def test_file_that_tensorrt_does_not_take_is_named_with_its_words(store: EngineS
     file = tmp_path / "model.onnx"
     file.write_bytes(b"nothing")
     with pytest.raises(RuntimeLoadError, match=rf"made no engine \(status 1\): {file}: cannot be parsed"):
-        find_engine("tensorrt_rtx", VERSION, replace(REQUEST, model_file=file), SOME_GPU, store)
+        find_engine("tensorrt_rtx", VERSION, replace(REQUEST, model_file=file), SOME_GPU, store, bytes)
     assert not list((tmp_path / "cache/engines").glob("*.engine"))
 
 
-def test_views_that_the_network_does_not_take_are_refused(tmp_path: Path) -> None:
+def test_views_that_the_network_does_not_take_are_refused() -> None:
     view = (8, 100, 100, 3)
     with pytest.raises(RuntimeLoadError, match="cannot be built"):
-        build_elsewhere("tensorrt_rtx", replace(REQUEST, profiles=Profiles((1,), view, view, view)), tmp_path / "plan")
+        build_elsewhere("tensorrt_rtx", replace(REQUEST, profiles=Profiles((1,), view, view, view)))
 
 
 def without_gpu(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,19 +1,20 @@
 """Build an engine in a process of its own: `python -m service.runtimes.tensorrt.build BINDINGS [OUT] < request.json`.
 
 TensorRT can crash where a GPU or driver does not suit it, and keeps much memory after a build. BINDINGS is `tensorrt`
-or `tensorrt_rtx`, the request a BuildRequest. Without OUT nothing is kept: the exporter only wants to know whether the
-file can be built. Prints the version of TensorRT; what goes wrong goes to standard error.
+or `tensorrt_rtx`, the request a BuildRequest, OUT the number of a descriptor that the engine is written to. Without it
+nothing is kept: the exporter only wants to know whether the file can be built. Prints the version of TensorRT; what
+goes wrong goes to standard error.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import cast
 
 from pydantic import TypeAdapter
 
 from service.errors import RuntimeLoadError
+from service.parent import end_with_parent
 from service.runtimes.gpu import find_gpu
 from service.runtimes.tensorrt.api import BindingsName, load_bindings
 from service.runtimes.tensorrt.building import BuildError, BuildRequest, build
@@ -23,6 +24,8 @@ REQUEST = TypeAdapter(BuildRequest)
 
 def main() -> int:
     """Build what standard input asks for; 1 if it cannot be built."""
+    # A server that is gone has no use for the engine, and the next one does not wait for it.
+    end_with_parent()
     bindings, *output = sys.argv[1:]
     request = REQUEST.validate_json(sys.stdin.buffer.read())
     try:
@@ -34,8 +37,9 @@ def main() -> int:
     except (BuildError, ImportError, RuntimeLoadError) as error:
         print(f"{request.model_file}: {error}", file=sys.stderr)
         return 1
-    for path in output:
-        Path(path).write_bytes(plan)
+    for descriptor in output:
+        with open(int(descriptor), "wb") as file:
+            file.write(plan)
     print(trt.__version__)
     return 0
 

@@ -47,12 +47,16 @@ class TensorRtRuntime:
         trt = load_bindings(bindings)
         profiles = Profiles(options.batch_sizes, *options.views)
         request = BuildRequest(model_file, precision, profiles, options.memory_bytes)
-        plan = find_engine(bindings, trt.__version__, request, gpu, EngineStore(options.cache / "engines"))
-        self._log = Log(trt)
-        self._runtime = trt.Runtime(self._log.logger)
-        engine = self._runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise RuntimeLoadError(f"{bindings} cannot load its engine of {model_file}: {self._log}")
+        self._log = log = Log(trt)
+        self._runtime = trt.Runtime(log.logger)
+
+        def load(plan: bytes) -> ICudaEngine:
+            engine = self._runtime.deserialize_cuda_engine(plan)
+            if engine is None:
+                raise RuntimeLoadError(f"{bindings} does not load its engine of {model_file}: {log}")
+            return engine
+
+        engine = find_engine(bindings, trt.__version__, request, gpu, EngineStore(options.cache / "engines"), load)
         # A graph holds for the shapes that it was captured with.
         has_fixed_views = profiles.smallest == profiles.largest
         self._lanes = {

@@ -94,18 +94,15 @@ class EngineStore:
             logger.warning("the TensorRT engine %s cannot be kept (%s): the next start builds it again", name, error)
 
     @contextmanager
-    def building(self, name: str) -> Iterator[Path]:
-        """Yield a file to build an engine into, which is gone afterwards; one process at a time has its turn."""
+    def turn(self, name: str) -> Iterator[int]:
+        """Wait for the turn to load or build an engine, which one process at a time has, and yield its descriptor.
+
+        The turn lasts as long as the block, and as any process lives that was given the descriptor.
+        """
         lock = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # A turn that was killed has left its file.
-            output = self._folder / f"{name}.plan"
-            output.unlink(missing_ok=True)
-            try:
-                yield output
-            finally:
-                output.unlink(missing_ok=True)
+            yield lock
         finally:
             os.close(lock)
 
