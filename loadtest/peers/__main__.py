@@ -19,9 +19,8 @@ from bench.clips import H264_DEFAULTS, make_clip
 from bench.turns import spread
 from demo.arguments import one_of
 from loadtest.peers.contestants import CLIPSERVE, CONTESTANTS, Contestant
-from loadtest.peers.onnx_model import available_cores
 from loadtest.peers.turns import CALLERS, LEAVING, Turn, ask, take_turn
-from service.machine import cpu_model
+from service.machine import available_cores, cpu_model
 
 Round = dict[str, Turn]
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from demo.local_server import free_port
 from loadtest.peers.decoders import FRAME_THREADS, UNTIL_LAST, VARIABLE
-from loadtest.peers.onnx_model import ARTEFACT
+from loadtest.peers.onnx_model import ARTEFACT, CORES
 from loadtest.peers.process_group import ProcessGroup, started
 from loadtest.peers.upload import Upload
+from service.machine import available_cores
 
 # LitServe brings uvloop, which uvicorn takes where it finds it; clipserve does not install it.
 _CLIPSERVE = "import sys; sys.modules['uvloop'] = None; from service.cli import main; sys.exit(main(['serve']))"
@@ -80,7 +81,9 @@ class Contestant:
         with TemporaryDirectory() as folder:
             # What the caller has set for servers of clipserve is not meant here.
             inherited = {name: value for name, value in os.environ.items() if not name.startswith("CLIPSERVE_")}
-            environment = {**inherited, **self.environment(Path(folder), port)}
+            # All are sized alike: clipserve heeds a limit on CPU time too, which not every server finds by itself.
+            cores = {CORES: str(available_cores())}
+            environment = {**inherited, **cores, **self.environment(Path(folder), port)}
             with started(command, environment, f"http://127.0.0.1:{port}{self.ready}") as group:
                 yield Running(group, port, Upload(self.path, clip, self.form))
 

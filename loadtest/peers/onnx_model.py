@@ -15,11 +15,13 @@ from loadtest.peers.full_decode import Clip
 
 ARTEFACT = Path(__file__).parents[2] / "model_repository/uniformer_tiny_shapes/1"
 TOP = 5
+# Of the environment, as whoever starts a server sets it: how many cores there are for it.
+CORES = "PEERS_CORES"
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return how many cores this server is to use: as many as it was told, or all that it may run on."""
+    return int(os.environ.get(CORES) or len(os.sched_getaffinity(0)))
 
 
 class OnnxModel:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from loadtest.peers import __main__ as command
 from loadtest.peers import contestants
 from loadtest.peers.full_decode import frame_numbers, read_protocol
-from loadtest.peers.onnx_model import ARTEFACT, available_cores
+from loadtest.peers.onnx_model import ARTEFACT
 from loadtest.peers.turns import Expected, take_turn
+from service import machine
+from service.machine import available_cores
 from service.manifest import read_artefact
 from service.media.sampling import clip_indices
 from tests.server import ROOT, RunningServer
@@ -43,6 +46,18 @@ def test_wrapper_answers_as_the_server_does(server: RunningServer, wrapper: cont
     assert len(answer["predictions"]) == len(served["predictions"]) == 5
     for own, other in zip(answer["predictions"], served["predictions"], strict=True):
         assert own == {**other, "score": pytest.approx(other["score"], abs=1e-4)}
+
+
+def test_limit_on_cpu_time_holds_for_every_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_quota", lambda: 1.0)
+    told = "from loadtest.peers.onnx_model import available_cores; print(available_cores())"
+    with WRAPPERS[0].running(SAMPLE.read_bytes()) as running:
+        variables = Path(f"/proc/{running.group.process.pid}/environ").read_bytes().decode().split("\0")
+    environment = dict(variable.split("=", 1) for variable in variables if variable)
+    found = subprocess.run(
+        [sys.executable, "-c", told], env=environment, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert found.stdout == "1\n", found.stderr
 
 
 def test_other_frames_end_the_comparison() -> None:
