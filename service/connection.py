@@ -352,7 +352,9 @@ class Connection(HttpToolsProtocol):
         self.metrics.requests.labels(NO_ROUTE, str(error.status)).inc()
         fields = [*self.server_state.default_headers, *answer.raw_headers]
         lines = [b"HTTP/1.1 %d %b" % (error.status, error.title.encode()), *(b"%b: %b" % field for field in fields)]
-        self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
+        # HEAD is told of the body's length alone (RFC 9110, 9.3.2).
+        body = b"" if self.parser.get_method() == b"HEAD" else bytes(answer.body)
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
         self.transport.write_eof()
         self.flow.resume_reading()
 

@@ -391,6 +391,28 @@ def test_early_refusal_has_an_id_is_counted_and_logged(
     assert f"{headers['x-request-id']} service.connection: refused with {status} {code}: " in strict.log.read_text()
 
 
+def undated(head: bytes) -> bytes:
+    """Return the head of an answer without its time."""
+    return re.sub(rb"(?i)(\r\ndate: )[^\r]*", rb"\1", head)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"), [(b"", b"400"), (b"Host: x\r\nX-Large: " + b"x" * 20_000, b"431")], ids=["no host", "large"]
+)
+def test_early_refusal_of_head_has_no_body(strict: RunningServer, fields: bytes, status: bytes) -> None:
+    answers = []
+    for method in (b"GET", b"HEAD"):
+        with connected(strict) as connection:
+            connection.sendall(method + b" /healthz HTTP/1.1\r\nX-Request-Id: mine-2\r\n" + fields + b"\r\n\r\n")
+            answers.append(rest(connection))
+    with_body, without = (answer.partition(b"\r\n\r\n") for answer in answers)
+    assert with_body[0].startswith(b"HTTP/1.1 " + status)
+    assert with_body[2]
+    assert not without[2]
+    # RFC 9110, 9.3.2: the fields are those that GET would have got.
+    assert undated(without[0]) == undated(with_body[0])
+
+
 def test_early_refusal_repeats_the_id_that_came(strict: RunningServer) -> None:
     with connected(strict) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nX-Request-Id: mine-1\r\nHost: x\r\nHost: y\r\n\r\n")
