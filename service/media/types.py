@@ -112,7 +112,7 @@ ANY_REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(d
 
 
 class MediaInfo(_Message):
-    """What an upload is; width and height in stored pixels once it is turned, rotation the clockwise degrees of the turn."""
+    """What an upload is; width and height are in stored pixels, after a clockwise turn of `rotation` degrees."""
 
     kind: Literal["video", "image"]
     format: str
