@@ -21,8 +21,9 @@ from service.media import orientation
 from service.media.bitstreams.mpeg import ORDERED_BY_TYPE, presentation_order
 from service.media.bitstreams.pictures import CodedPicture, UnknownOrderError, UnknownStructureError
 from service.media.bitstreams.structure import coded_pictures
+from service.media.clock import follow_clock
 from service.media.colour import RgbConverter
-from service.media.formats import STILLS, ContainerFormat, recognise
+from service.media.formats import MPEGPS, MPEGTS, STILLS, ContainerFormat, recognise
 from service.media.planning import DecodePlanner, Run
 from service.media.probing import (
     all_packets,
@@ -90,12 +91,15 @@ def _index(
     """Return the frames that the packets promise, what plans over them if it can, and whether their number is sure."""
     decoder = stream.codec_context
     codec = decoder.codec.canonical_name
+    jumps = follow_clock(packets, stream.time_base) if container_format in (MPEGTS, MPEGPS) else []
     stamps = [packet.pts for packet in packets]
     visible = [not packet.is_discard for packet in packets]
     planner = None
     sure = True
     try:
         pictures = coded_pictures(codec, decoder.extradata or b"", packets)
+        if any(pictures[jump].has_leading or not pictures[jump].starts for jump in jumps):
+            raise UnknownStructureError("behind a jump of the clock comes what leans on pictures that are not there")
         visible = [picture.shown and seen for picture, seen in zip(pictures, visible, strict=True)]
         order = _presentation_stamps(codec, pictures, packets)
         planner = DecodePlanner(pictures, order, visible, expects_reordering(decoder))

@@ -54,7 +54,7 @@ class DecodePlanner:
 
         Raises:
             UnknownOrderError: Time stamps that are missing, doubtful or the same twice.
-            UnknownStructureError: Frames at the start that cannot be decoded.
+            UnknownStructureError: Frames at the start that cannot be decoded, or an order in which none can come out.
         """
         self._pictures = pictures
         self._visible = {position: _known(stamps[position]) for position, seen in enumerate(visible) if seen}
@@ -63,6 +63,8 @@ class DecodePlanner:
         self.numbers = {self._visible[position]: number for number, position in enumerate(in_order)}
         if len(self.numbers) < len(in_order):
             raise UnknownOrderError("frames share a time stamp")
+        if not decoder_reorders and in_order != sorted(in_order):
+            raise UnknownStructureError("frames are out of order, and the decoder puts none in order")
         has_unreferenced = not all(picture.referenced for picture in pictures)
         if decoder_reorders and has_unreferenced and in_order == sorted(in_order):
             # AVI knows only the order of decoding, and some writers of other containers have taken it from there.
@@ -107,12 +109,24 @@ def _known(stamp: int | None) -> int:
 
 
 def _start_points(pictures: Sequence[CodedPicture], stamps: Sequence[int | None]) -> Iterator[int]:
-    """Yield the positions where decoding can begin and all pictures before them are shown before them too."""
+    """Yield the positions where decoding can begin; all pictures before them are shown before them too.
+
+    Behind each may come leading pictures, which are shown before it, and then such that are shown after it alone.
+
+    Raises:
+        UnknownStructureError: The time stamps say otherwise: they begin anew, where recordings were joined.
+    """
     latest: int | None = None
+    start: int | None = None
+    may_lead = True
     for position, (picture, stamp) in enumerate(zip(pictures, stamps, strict=True)):
         if stamp is None:
             continue
         if latest is None or stamp > latest:
             if picture.starts:
                 yield position
+                start = stamp
+            may_lead = picture.starts
             latest = stamp
+        elif (picture.starts and stamp < latest) or (start is not None and stamp < start and not may_lead):
+            raise UnknownStructureError("the time stamps begin anew on the way")
