@@ -1,4 +1,3 @@
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,13 @@ def test_names_are_sorted_and_filtered() -> None:
     assert names == sorted(names)
     assert "uniformer_s_16x4_k400" in list_models(family="uniformer", task="video_classification")
     assert "uniformer_s_16x4_k400" not in list_models(task="image_classification")
+
+
+def test_unknown_filter_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"family='uniformers' is not known: give 'cyclemlp' or .*'uniformer_light'$"):
+        list_models(family="uniformers")
+    with pytest.raises(ValueError, match=r"task='video' is not known: give 'video_classification' or .* or 'pose'$"):
+        list_models(task="video")  # type: ignore[arg-type]
 
 
 def test_duplicate_name_is_refused() -> None:
@@ -45,17 +51,34 @@ def test_overrides_change_the_network() -> None:
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
+# The papers' data sets, and those of demo/, by the end of the name.
+CLASSES = {
+    "in1k": 1000,
+    "k400": 400,
+    "k600": 600,
+    "ssv1": 174,
+    "ssv2": 174,
+    "ucf101": 101,
+    "hmdb51": 51,
+    "charades": 157,
+    "ade20k": 150,
+    "pose_coco": 17,
+    "shapes": 11,
+    "smlpnet_tiny_shapes": 5,
+    "shapes_fpn": 6,
+}
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_weights_entry_is_consistent(name: str) -> None:
     entry = model_entry(name)
     weights = entry.weights
-    assert entry.config.num_classes == len(load_labels(weights.labels))
-    assert (entry.config.num_classes, entry.name) != (0, "")
+    classes = CLASSES[max((end for end in CLASSES if name.endswith(end)), key=len)]
+    assert (entry.config.num_classes, len(load_labels(weights.labels))) == (classes, classes)
     if weights.task == "video_classification":
         assert weights.sampling.num_frames == entry.config.num_frames
     size = entry.config.input_size
     assert weights.preprocessing.input_size == (size if isinstance(size, tuple) else (size, size))
-    assert dataclasses.is_dataclass(entry.config)
 
 
 def test_every_label_file_is_of_a_registered_network() -> None:
