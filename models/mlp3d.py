@@ -119,6 +119,8 @@ def assign_blocks(gtm: TimeMixingChoice, blocks: int) -> list[tuple[TimeMixing, 
     Raises:
         ValueError: Not one pair a block, an unknown type, or a group size that the type does not have.
     """
+    if not isinstance(gtm, Sequence):
+        raise ValueError(f"gtm={gtm!r}: give one (type, group size) a block, or one pair for all")
     pairs: list[Any] = list(gtm)
     if len(pairs) == 2 and isinstance(pairs[0], str):
         kind, size = pairs

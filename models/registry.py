@@ -10,13 +10,13 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from models.checks import check_minimum
-from models.weights import Weights, load_labels
+from models.checks import check_known, check_minimum, check_types
+from models.weights import Task, Weights, load_labels
 
 
 class Network(nn.Module):
@@ -76,8 +76,16 @@ def register_variant(name: str, network: type[Network], config: Any, weights: We
     register_model(ModelEntry(name, network.__module__.rpartition(".")[2], network, config, weights))
 
 
-def list_models(family: str | None = None, task: str | None = None) -> list[str]:
-    """Return the registered names, sorted; optionally only those of one family or one task."""
+def list_models(family: str | None = None, task: Task | None = None) -> list[str]:
+    """Return the registered names, sorted; optionally only those of one family or one task.
+
+    Raises:
+        ValueError: An unknown family or task; the message lists the known ones.
+    """
+    if family is not None:
+        check_known("family", family, sorted({entry.family for entry in _ENTRIES.values()}))
+    if task is not None:
+        check_known("task", task, get_args(Task))
     return sorted(
         name
         for name, entry in _ENTRIES.items()
@@ -118,6 +126,7 @@ def create_model(name: str, num_classes: int | None = None, **architecture_overr
     if unknown:
         raise TypeError(f"{name} has no setting {', '.join(unknown)}; it takes {', '.join(sorted(known))}")
     config = dataclasses.replace(entry.config, **architecture_overrides)
+    check_types(config)
     check_minimum(config, 1, "num_classes")
     network = entry.network(config)
     network.name = name
