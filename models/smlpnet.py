@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.checks import check_minimum, check_stages
 from models.layers import to_map, to_tokens
-from models.registry import Network, register_variant
+from models.registry import Network, fitting_models, list_models, register_variant
 from models.weights import Published, imagenet_weights, outlines_weights
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -252,11 +252,15 @@ def resize_projections(state_dict: dict[str, Tensor], network: SMLPNet) -> dict[
 
     Returns:
         A new state dict for `network.load_state_dict`; tensors that fit already are taken over as they are.
+
+    Raises:
+        ValueError: The weights are of another variant.
     """
     wanted = network.state_dict()
+    _check_variant(state_dict, network)
     resized = dict(state_dict)
     for key, tensor in state_dict.items():
-        if ".proj_h." not in key and ".proh_w." not in key:
+        if not _is_of_line(key):
             continue
         old, new = tensor.shape[0], wanted[key].shape[0]
         if old == new:
@@ -271,6 +275,26 @@ def resize_projections(state_dict: dict[str, Tensor], network: SMLPNet) -> dict[
             line = nn.functional.interpolate(tensor.reshape(1, 1, old), size=new, mode="linear", align_corners=False)
             resized[key] = line.reshape(new)  # (1, 1, N) -> (N)
     return resized
+
+
+def _is_of_line(key: str) -> bool:
+    """Whether an entry is of a row or column layer, and so of the shape that the input size gives it."""
+    return ".proj_h." in key or ".proh_w." in key
+
+
+def _check_variant(state_dict: dict[str, Tensor], network: SMLPNet) -> None:
+    """Refuse weights that differ from the network's in more than row and column layers and the head."""
+    wanted = network.state_dict()
+    is_alike = wanted.keys() == state_dict.keys() and all(
+        _is_of_line(key) or key.startswith("mlp_head.") or tensor.shape == wanted[key].shape
+        for key, tensor in state_dict.items()
+    )
+    if not is_alike:
+        given = " or ".join(fitting_models(list_models(family="smlpnet"), state_dict)) or "another network"
+        raise ValueError(
+            f"the weights are of {given}, and {network.name or type(network).__name__} takes those of its own variant "
+            "alone, at any input size: give these, or build the variant that the weights are of"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -95,6 +95,15 @@ def test_a_resized_file_loads_and_the_rest_of_it_is_untouched() -> None:
     assert all(torch.equal(same[key], tensor) for key, tensor in small.state_dict().items())
 
 
+@pytest.mark.parametrize("other", ["smlpnet_s_in1k", "smlpnet_b_in1k", "smlpnet_t_star_in1k"])
+def test_weights_of_another_variant_are_not_resized(other: str) -> None:
+    with torch.device("meta"):
+        network, state = create_model("smlpnet_t_in1k", input_size=288), create_model(other).state_dict()
+    assert isinstance(network, SMLPNet)
+    with pytest.raises(ValueError, match=f"the weights are of {other}, and smlpnet_t_in1k takes those of its own var"):
+        resize_projections(state, network)
+
+
 def save_reference_layout(golden: str, path: Path) -> None:
     """Write a file with the keys and shapes of a golden file's checkpoint, and no content worth the disk space."""
     spec = read_golden(golden)["state_dict"]
