@@ -75,7 +75,7 @@ export: install ## export NAME (make export NAME=uniformer_s_16x4_k400 CHECKPOIN
 	$(BIN)/clipserve export $(NAME) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 loadtest: install ## headless Locust against a server of its own (USERS=8 DURATION=20s)
-	scripts/loadtest.sh
+	$(BIN)/python -m loadtest $(if $(USERS),--users $(USERS)) $(if $(DURATION),--duration $(DURATION))
 
 bench: install ## measure networks against the machine's peak, and decoding against a full decode, seeking, torchcodec
 	$(PIP) install -q -c constraints.txt -e '.[bench]'

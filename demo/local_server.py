@@ -9,8 +9,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 START_SECONDS = 120
 # Past any proxy that the environment names: the address is this machine.
@@ -44,31 +45,41 @@ def free_port() -> int:
 
 
 @contextmanager
-def local_server(port: int | None = None, **settings: object) -> Iterator[LocalServer]:
+def local_server(port: int | None = None, *, log: Path | None = None, **settings: object) -> Iterator[LocalServer]:
     """Start a server, yield it once it is ready, stop it at the end.
 
     Args:
         port: Where it listens; None: on a free port.
-        settings: By name, as in service.settings; the environment's stand where nothing is given.
+        log: File for what it writes; None: that goes where this process writes.
+        settings: By name, as in service.settings; the environment's stand where nothing or None is given.
 
     Raises:
-        SystemExit: It did not become ready; its own output says why.
+        SystemExit: It did not become ready; what it wrote says why.
     """
     port = port or free_port()
     # Nobody but this process knows the server: it need not linger at its end.
     settings = {"drain_delay": 0, **settings, "port": port}
-    environment = {**os.environ, **{f"CLIPSERVE_{name.upper()}": str(value) for name, value in settings.items()}}
-    process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve"], env=environment)
+    given = {f"CLIPSERVE_{name.upper()}": str(value) for name, value in settings.items() if value is not None}
+    environment = {**os.environ, **given}
+    with log.open("wb") if log else nullcontext() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service.cli", "serve"], env=environment, stdout=output, stderr=output
+        )
     server = LocalServer(port, process.pid)
     try:
         if not becomes_ready(process, f"{server.url}/readyz"):
-            if process.poll() is not None:
-                raise SystemExit(f"the server ended with status {process.returncode} before it was ready")
-            raise SystemExit(f"the server was not ready after {START_SECONDS} s")
+            raise SystemExit(_why_not_ready(process, log))
         yield server
     finally:
         process.terminate()
         process.wait()
+
+
+def _why_not_ready(process: subprocess.Popen[bytes], log: Path | None) -> str:
+    reason = f"the server was not ready after {START_SECONDS} s"
+    if process.poll() is not None:
+        reason = f"the server ended with status {process.returncode} before it was ready"
+    return f"{reason}: {log.read_text(errors='replace')[-3000:]}" if log else reason
 
 
 def becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:

@@ -33,6 +33,7 @@ class Tally:
     """What the answers of a run add up to."""
 
     def __init__(self) -> None:
+        self.models: set[str] = set()
         self.latencies: list[float] = []
         self.views = 0
         self.batch_sizes: list[int] = []
@@ -43,6 +44,7 @@ class Tally:
 
     def add(self, answer: dict[str, Any], latency: float) -> None:
         """Count one classification that took the client `latency` seconds."""
+        self.models.add(f"{answer['model']}/{answer['version']}")
         self.latencies.append(latency)
         self.views += len(answer["views"])
         self.batch_sizes.append(answer["batch_size"])
@@ -53,6 +55,7 @@ class Tally:
         """Return the figures of a run with at least one answer."""
         p50, p95, p99 = np.percentile(self.latencies, (50, 95, 99)).tolist()
         return {
+            "model": ", ".join(sorted(self.models)),
             "seconds": self.seconds,
             "clips": len(self.latencies),
             "clips_per_second": len(self.latencies) / self.seconds,
@@ -156,6 +159,7 @@ def _text(summary: dict[str, Any]) -> str:
     }
     refused = ", ".join(f"{count} with {status}" for status, count in summary["refused"].items())
     lines = [
+        f"model            {summary['model']}",
         f"clips/s          {summary['clips_per_second']:.1f}  ({summary['clips']} in {summary['seconds']:.1f} s, "
         f"{summary['users']} users)",
         f"views/s          {summary['views_per_second']:.1f}",
