@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.manifest.shapes import SIDE_MULTIPLE, SMALLEST_SIDE
+from service.manifest.shapes import SIDE_MULTIPLE, SMALLEST_SIDE, aligned_side
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
@@ -98,7 +98,7 @@ class WholePicture(_Part):
         short_side, max_long_side: Pixels.
         align: How a side becomes a multiple of 32: "stretch" resizes once more, up to the next one; "pad" fills up at
             the right and the bottom with the mean colour.
-        window: Side of the square windows in which a picture larger than short_side x max_long_side is looked at.
+        window: Side of the square windows in which a picture is looked at that the network does not take at once.
         mean, std, channels: Applied inside the graph to values in [0, 1].
     """
 
@@ -114,7 +114,26 @@ class WholePicture(_Part):
     def _sides_in_order(self) -> WholePicture:
         if self.max_long_side < self.short_side:
             raise ValueError(f"max_long_side {self.max_long_side} must not be less than short_side {self.short_side}")
+        if not self.takes(self.window, self.window):
+            raise ValueError(
+                f"window {self.window} must not be more than max_long_side {self.max_long_side}, nor its square more "
+                f"than short_side x max_long_side, {self.most_pixels}"
+            )
         return self
+
+    @property
+    def most_pixels(self) -> int:
+        """Pixels of the largest picture that the network takes at once."""
+        return self.short_side * self.max_long_side
+
+    @property
+    def longest_side(self) -> int:
+        """Pixels of the longest side of such a picture."""
+        return aligned_side(self.max_long_side)
+
+    def takes(self, height: int, width: int) -> bool:
+        """Whether the network takes a picture of that height and width at once; both are multiples of 32."""
+        return height * width <= self.most_pixels and max(height, width) <= self.longest_side
 
 
 class Sampling(_Part):

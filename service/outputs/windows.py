@@ -53,13 +53,13 @@ class WindowGrid:
 
 
 def window_grid(size: tuple[int, int], rule: WholePicture) -> WindowGrid:
-    """Return one window as large as the picture, or a grid of square ones where that would be more than the rule's own.
+    """Return one window as large as the picture, or a grid of square ones where the network does not take that at once.
 
     Args:
         size: Height and width of the picture, multiples of 32.
-        rule: A picture of more than short_side * max_long_side pixels is cut.
+        rule: Says what the network takes.
     """
-    if size[0] * size[1] <= rule.short_side * rule.max_long_side:
+    if rule.takes(*size):
         return WindowGrid(size, size, (0,), (0,))
     window = (min(rule.window, size[0]), min(rule.window, size[1]))
     return WindowGrid(size, window, _offsets(size[0], window[0]), _offsets(size[1], window[1]))

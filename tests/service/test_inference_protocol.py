@@ -601,6 +601,10 @@ BAD_PICTURES: dict[str, SegmenterCase] = {
     "no multiple": (lambda: frames_input(np.zeros((1, 64, 100, 3), np.uint8)), "multiples of 32"),
     "too small": (lambda: frames_input(np.zeros((1, 32, 64, 3), np.uint8)), "at least 64"),
     "too large": (lambda: frames_input(np.zeros((1, 256, 320, 3), np.uint8)), "65536 at once"),
+    "too long": (
+        lambda: frames_input(np.zeros((1, 64, 544, 3), np.uint8)),
+        "height 64 and width 544, 34816 pixels; the model takes 65536 at once, and sides of 512 at most",
+    ),
     "too many": (lambda: frames_input(np.zeros((4, 64, 64, 3), np.uint8)), "1 to 3"),
     "too many clips": (lambda: clip_input(*[PICTURE] * 4), "1 to 3"),
     "video among others": (lambda: clip_input(CLIP, PICTURE), "element 0 of `clip`: it is a video"),

@@ -114,6 +114,11 @@ def test_classifier_that_could_answer_no_upload_is_refused(
             {"preprocessing": {"short_side": 10**9, "max_long_side": 10**9}},
             "preprocessing.short_side=1000000000: should be less than or equal to 4096",
         ),
+        (
+            {"preprocessing": {"window": 288}},
+            "preprocessing: window 288 must not be more than max_long_side 512, nor its square more than short_side x "
+            "max_long_side, 65536",
+        ),
     ],
 )
 def test_segmenter_that_could_answer_no_upload_is_refused(

@@ -19,8 +19,13 @@ SIZES = [(544, 128), (128, 544), (288, 320), (256, 1024), (608, 416)]
 
 
 def test_pictures_up_to_the_rules_own_size_are_seen_whole() -> None:
-    for size in ((128, 512), (512, 128), (64, 64), (256, 256)):
+    for size in ((128, 512), (512, 128), (64, 64), (256, 256), (64, 512)):
         assert window_grid(size, RULE) == WindowGrid(size, size, (0,), (0,))
+
+
+def test_pictures_longer_than_the_rules_own_are_cut_however_few_pixels_they_have() -> None:
+    # Two thirds of their width apart at most, in multiples of 32; the last one ends with the picture.
+    assert window_grid((64, 544), RULE) == WindowGrid((64, 544), (64, 128), (0,), (0, 64, 128, 192, 256, 320, 384, 416))
 
 
 @pytest.mark.parametrize("size", SIZES)

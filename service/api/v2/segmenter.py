@@ -46,10 +46,10 @@ class SegmenterInterface(ModelInterface[SegmenterManifest]):
                 f"both must be multiples of {SIDE_MULTIPLE}, at least {SMALLEST_SIDE}"
             )
         rule = self.model.manifest.preprocessing
-        largest = rule.short_side * rule.max_long_side
-        if height * width > largest:
+        if not rule.takes(height, width):
             raise BadParameterError(
-                f"`{FRAMES}` has pictures of {height * width} pixels and the model takes {largest} at once: "
+                f"`{FRAMES}` has pictures of height {height} and width {width}, {height * width} pixels; "
+                f"the model takes {rule.most_pixels} at once, and sides of {rule.longest_side} at most: "
                 f"send them encoded, as `{CLIP}`, which looks at them through windows"
             )
         check_count(count * height * width, self.settings.max_segmented_pixels, f"pixels in `{FRAMES}`")
