@@ -24,11 +24,10 @@ from service.media.formats import ALL_FORMATS, ALLOWED_CODECS
 from service.media.pool import DecodePool
 from service.options import add_setting_options, chosen_configuration
 from service.repository.artefacts import Found, find_artefacts
-from service.repository.choice import check_names, shown_choice
-from service.repository.loading import gpu_options, warnings_about
+from service.repository.choice import check_names, pinned_versions, shown_choice, wanted_versions
+from service.repository.loading import try_runtimes, warnings_about
 from service.runtimes.gpu import driver_version, find_gpu
 from service.runtimes.kinds import CPU_KINDS, GPU, KINDS, RuntimeKind, clash_of_packages
-from service.runtimes.selection import AUTO
 from service.settings import Settings
 
 # What makes a CPU fast at this work, by the kernel's names.
@@ -253,36 +252,44 @@ def _examine_models(report: Report, settings: Settings) -> None:
     except ManifestError as error:
         report.complain("models", str(error))
         return
+    threads = plan_threads(settings.decode_workers, settings.runtime_threads, settings.processes).runtime_threads
     for name, versions in models.items():
         own = settings.of_model(name)
         report.say(name, f"versions {', '.join(map(str, versions))}; served: {shown_choice(own.versions)}")
-        for number, found in versions.items():
-            _examine_version(report, own, f"{name}/{number}", found)
+        pinned = pinned_versions(settings, name)
+        served = False
+        # In the order of a server, which tries no older one of "latest" either once it has one.
+        for number in sorted(wanted_versions(own.versions, pinned, versions), reverse=True):
+            if served and own.versions == "latest" and number not in pinned:
+                continue
+            served = _examine_version(report, own, threads, f"{name}/{number}", versions[number]) or served
 
 
-def _examine_version(report: Report, settings: Settings, name: str, found: Found) -> None:
-    """Report whether a version can be loaded with the settings of its model."""
+def _examine_version(report: Report, settings: Settings, threads: int, name: str, found: Found) -> bool:
+    """Report whether a version can be served with the settings of its model, and return it."""
     try:
         artefact = read_artefact(found.folder)
-        file = artefact.model_file(settings.precision)
-        options = gpu_options(artefact.manifest, settings)
-        kinds = _kinds_in_force(settings)
-        for kind in kinds:
-            kind.open(file, settings.precision, 1, options)
+        refusals = try_runtimes(artefact, settings, threads)
     except (ManifestError, RuntimeLoadError) as error:
         report.complain(name, str(error))
-    else:
-        manifest = artefact.manifest
-        loads = f"{settings.precision} loads on {', '.join(kind.name for kind in kinds)}"
-        report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {loads}")
-        for warning in warnings_about(settings, manifest):
-            report.doubt(name, warning)
-
-
-def _kinds_in_force(settings: Settings) -> list[RuntimeKind]:
-    if settings.runtime != AUTO:
-        return [KINDS[settings.runtime]]
-    return [kind for kind in CPU_KINDS.values() if kind.version is not None and settings.precision in kind.precisions]
+        return False
+    except Exception as error:
+        # The rest is told all the same.
+        report.complain(name, f"{type(error).__name__}: {error}")
+        return False
+    able = [kind for kind, refusal in refusals.items() if refusal is None]
+    if not able:
+        report.complain(name, "; ".join(map(str, refusals.values())))
+        return False
+    manifest = artefact.manifest
+    runs = f"{settings.precision} runs on {', '.join(able)}"
+    report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {runs}")
+    for kind, refusal in refusals.items():
+        if refusal is not None:
+            report.doubt(name, f"{kind} is passed over: {refusal}")
+    for warning in warnings_about(settings, manifest):
+        report.doubt(name, warning)
+    return True
 
 
 def _examine_settings(report: Report, configuration: Configuration) -> None:

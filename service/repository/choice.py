@@ -28,6 +28,17 @@ def pinned_versions(settings: Settings, name: str) -> frozenset[int]:
     return frozenset(number for number in named if number is not None)
 
 
+def wanted_versions(choice: VersionChoice, pinned: frozenset[int], found: Mapping[int, object]) -> frozenset[int]:
+    """Return which versions that lie in the folder may be served; of "latest" the highest that can be loaded will be.
+
+    Args:
+        choice: What the settings choose.
+        pinned: Versions that are served besides.
+        found: All that lie in the folder.
+    """
+    return frozenset(found) if isinstance(choice, str) else (frozenset(choice) | pinned) & found.keys()
+
+
 def check_names(settings: Settings, found: Mapping[str, Versions]) -> None:
     """Check that the models and versions that the settings name are in the folder.
 

@@ -12,9 +12,9 @@ from service.batching import BatchSettings
 from service.errors import RuntimeLoadError
 from service.fairness import FairGate
 from service.machine import ThreadPlan
-from service.manifest import Manifest, read_artefact
+from service.manifest import Artefact, Manifest, read_artefact
 from service.metrics import Metrics
-from service.repository.served import ServedModel, check_parity, example_batch, view_shapes
+from service.repository.served import ServedModel, check_runtime, example_batch, view_shapes
 from service.runtimes.buckets import powers_of_two
 from service.runtimes.kinds import CPU, GPU, GPU_KINDS
 from service.runtimes.options import GpuOptions
@@ -72,9 +72,9 @@ class Loader:
         for warning in warnings_about(settings, artefact.manifest):
             logger.warning("%s/%s: %s", name, version, warning)
         batch = _batch_settings(settings, artefact.manifest.max_batch_size)
-        examples = [example_batch(artefact.manifest, size) for size in sorted({1, batch.max_batch_size})]
+        examples = [example_batch(artefact.manifest, size) for size in _ends(batch)]
         options = gpu_options(artefact.manifest, settings)
-        check = partial(check_parity, artefact.manifest)
+        check = partial(check_runtime, artefact.manifest, batch.sizes)
         chooser = RuntimeChooser(settings.runtime, settings.precision, self._runtime_threads, settings.cache)
         model: ServedModel[Any] = ServedModel(
             artefact,
@@ -84,7 +84,6 @@ class Loader:
             self._gates[GPU if settings.runtime in GPU_KINDS else CPU],
             self._metrics.of_model(name),
         )
-        model.warm_up()
         logger.info(
             "loaded %s/%s on %s, %s, instances: %d",
             name,
@@ -94,6 +93,41 @@ class Loader:
             settings.instances,
         )
         return model
+
+
+def try_runtimes(artefact: Artefact, settings: Settings, threads: int) -> dict[str, RuntimeLoadError | None]:
+    """Try what a load would choose from, by the smallest and the largest batch.
+
+    Args:
+        artefact: The model.
+        settings: Those of the model.
+        threads: Of a run.
+
+    Returns:
+        By the name of each runtime why it cannot serve the model; None: it can.
+
+    Raises:
+        ManifestError: The model has no file of the precision that is to be served.
+        RuntimeLoadError: There is no runtime to try.
+    """
+    chooser = RuntimeChooser(settings.runtime, settings.precision, threads, settings.cache)
+    batch = _batch_settings(settings, artefact.manifest.max_batch_size)
+    check = partial(check_runtime, artefact.manifest, _ends(batch))
+    file, options = artefact.model_file(settings.precision), gpu_options(artefact.manifest, settings)
+    refusals: dict[str, RuntimeLoadError | None] = {}
+    for kind in chooser.kinds():
+        try:
+            chooser.open(kind, file, check, options)
+        except RuntimeLoadError as error:
+            refusals[kind.name] = error
+        else:
+            refusals[kind.name] = None
+    return refusals
+
+
+def _ends(batch: BatchSettings) -> list[int]:
+    """Return the smallest and the largest size at which the network is run."""
+    return sorted({batch.sizes[0], batch.sizes[-1]})
 
 
 def _batch_settings(settings: Settings, largest: int) -> BatchSettings:

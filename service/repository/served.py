@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import product
 from typing import Generic, TypeVar, cast
 
 import numpy as np
@@ -69,15 +68,6 @@ class ServedModel(Generic[ManifestT]):
         """The artefact's manifest."""
         return cast(ManifestT, self.artefact.manifest)
 
-    def warm_up(self) -> None:
-        """Run every batch size once on every instance, so that no request pays for a first time.
-
-        Raises:
-            RuntimeLoadError: An output has not the shape that the manifest promises.
-        """
-        for runtime, size in product(self._runtimes, self.batcher.settings.sizes):
-            run_example(self.manifest, size, runtime)
-
     @contextmanager
     def in_use(self) -> Iterator[Caller]:
         """Keep the model alive for an accepted request, which the block is, and let it call the batcher."""
@@ -107,16 +97,50 @@ class ServedModel(Generic[ManifestT]):
         self._executor.shutdown(wait=False)
 
 
+def check_runtime(manifest: Manifest, sizes: Iterable[int], runtime: Runtime) -> None:
+    """Hold what a runtime computes against the manifest; it is warm afterwards, so that no request pays for that.
+
+    Args:
+        manifest: Of the model.
+        sizes: Of the batches that are run.
+        runtime: What runs the model.
+
+    Raises:
+        RuntimeLoadError: It cannot run such a batch, or the outputs are not what the manifest promises.
+    """
+    check_parity(manifest, runtime)
+    for size in sizes:
+        with _batch_of(size, manifest, runtime):
+            run_example(manifest, size, runtime)
+
+
+@contextmanager
+def _batch_of(size: int, manifest: Manifest, runtime: Runtime) -> Iterator[None]:
+    """Name what the block was to run, if it fails."""
+    try:
+        yield
+    except RuntimeLoadError:
+        raise
+    except Exception as error:
+        # What runtimes raise has no common base below Exception.
+        raise RuntimeLoadError(
+            f"{runtime.name} cannot run a batch of {size} of {manifest.full_name}: {' '.join(str(error).split())}; "
+            "the batch axis of a model file must be open, and its views as the manifest says (docs/artefact.md)"
+        ) from error
+
+
 def check_parity(manifest: Manifest, runtime: Runtime) -> None:
     """Compare what a runtime makes of the parity view with what torch said of it, if the manifest has that.
 
     Raises:
-        RuntimeLoadError: It is something else.
+        RuntimeLoadError: It is something else, or the view cannot be run.
     """
     if manifest.parity is None:
         return
     view = parity_view(_fixed_shape(manifest.inputs[0], manifest, 1)[1:])
-    error, limit = parity_error(runtime.run(view[None], "logits")[0], manifest.parity), LIMITS[runtime.precision]
+    with _batch_of(1, manifest, runtime):
+        logits = runtime.run(view[None], "logits")[0]
+    error, limit = parity_error(logits, manifest.parity), LIMITS[runtime.precision]
     # Not a number is no less than any limit either.
     if not error < limit:
         raise RuntimeLoadError(

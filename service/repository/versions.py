@@ -13,7 +13,7 @@ from typing import Any, Literal
 from service.errors import ManifestError, RuntimeLoadError
 from service.manifest import Manifest
 from service.repository.artefacts import Found
-from service.repository.choice import shown_choice
+from service.repository.choice import shown_choice, wanted_versions
 from service.repository.served import ServedModel
 from service.settings import VersionChoice
 
@@ -217,12 +217,10 @@ class Model:
         return failures
 
     def _wanted(self, found: Mapping[int, Found]) -> frozenset[int]:
-        """Return the versions that may be served; of "latest" the highest that can be loaded will be."""
+        """Return the versions that may be served."""
         if self._by_hand is not None:
             return self._by_hand & found.keys()
-        if isinstance(self.choice, str):
-            return frozenset(found)
-        return (frozenset(self.choice) | self._pinned) & found.keys()
+        return wanted_versions(self.choice, self._pinned, found)
 
     async def _bring_up(self, version: Version, again: bool) -> bool:
         """Load the version as it lies in the folder, if it is not loaded; return whether it then takes requests."""

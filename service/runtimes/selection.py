@@ -65,21 +65,46 @@ class RuntimeChooser:
             RuntimeLoadError: The runtime that was asked for is not installed, cannot run the model, or fails the check.
             ManifestError: The model has no file of that precision.
         """
-        file = artefact.model_file(self._precision)
-        if self._choice != AUTO:
-            return self._sound(KINDS[self._choice], file, check, options)
-        kinds = [kind for kind in CPU_KINDS.values() if kind.version is not None and self._precision in kind.precisions]
-        if not kinds:
-            raise RuntimeLoadError(
-                f"no runtime that is installed runs {self._precision}: "
-                + " or ".join(kind.cure for kind in CPU_KINDS.values() if self._precision in kind.precisions)
-            )
+        file, kinds = artefact.model_file(self._precision), self.kinds()
         if len(kinds) == 1:
-            return self._sound(kinds[0], file, check)
+            return self.open(kinds[0], file, check, options)
         kind, runtime = self._fastest(artefact, kinds, batches, check)
         logger.info("%s is taken for %s", kind, file)
         # For the other instances too, even if no record could be kept and another measurement would say otherwise.
         self._choice = kind
+        return runtime
+
+    def kinds(self) -> list[RuntimeKind]:
+        """Return the runtimes that come into question: the one that was asked for, or for "auto" what is installed.
+
+        Raises:
+            RuntimeLoadError: Nothing that is installed runs the precision; the message says what to install.
+        """
+        if self._choice != AUTO:
+            return [KINDS[self._choice]]
+        able = [kind for kind in CPU_KINDS.values() if self._precision in kind.precisions]
+        installed = [kind for kind in able if kind.version is not None]
+        if not installed:
+            cures = " or ".join(kind.cure for kind in able)
+            raise RuntimeLoadError(f"no runtime that is installed runs {self._precision}: {cures}")
+        return installed
+
+    def open(
+        self, kind: RuntimeKind, file: Path, check: Callable[[Runtime], None], options: GpuOptions | None = None
+    ) -> Runtime:
+        """Return a runtime of that kind that runs a model file and passes the check.
+
+        Raises:
+            RuntimeLoadError: It does not open, cannot run the model, or fails the check.
+        """
+        try:
+            runtime = kind.open(file, self._precision, self._threads, options)
+            check(runtime)
+        except RuntimeLoadError:
+            raise
+        except Exception as error:
+            # What runtimes raise has no common base below Exception.
+            raise RuntimeLoadError(f"runtime {kind.name} cannot run {file}: {type(error).__name__}: {error}") from error
         return runtime
 
     def _fastest(
@@ -90,22 +115,31 @@ class RuntimeChooser:
         check: Callable[[Runtime], None],
     ) -> tuple[str, Runtime]:
         """Return the fastest of the kinds that can run the model and pass the check, and its name."""
-        file, name = artefact.model_file(self._precision), artefact.manifest.name
+        file = artefact.model_file(self._precision)
         facts = self._facts(artefact.manifest.files[file.name], kinds, batches)
         record = self._cache / "runtimes" / f"{_digest(facts)}.json"
-        figures = _read(record, [kind.name for kind in kinds])
-        if figures is not None:
-            _log_figures(name, figures, f"as measured before ({record})")
-            by_speed = sorted(figures, key=figures.__getitem__)
-            return next(self._sound_ones([CPU_KINDS[name] for name in by_speed], file, check))
+        taken = self._by_record(artefact, kinds, check, record)
+        if taken is not None:
+            return taken
         sound = dict(self._sound_ones(kinds, file, check))
         figures = measure(sound, batches)
-        _log_figures(name, figures, "measured now")
+        _log_figures(artefact, figures, "measured now")
         # What is passed over now may be mended by the next start.
         if len(sound) == len(kinds):
             _write(record, facts, figures)
         fastest = min(figures, key=figures.__getitem__)
         return fastest, sound[fastest]
+
+    def _by_record(
+        self, artefact: Artefact, kinds: list[RuntimeKind], check: Callable[[Runtime], None], record: Path
+    ) -> tuple[str, Runtime] | None:
+        """Return the fastest as it was measured before; None if it was not."""
+        figures = _read(record, [kind.name for kind in kinds])
+        if figures is None:
+            return None
+        _log_figures(artefact, figures, f"as measured before ({record})")
+        by_speed = [CPU_KINDS[name] for name in sorted(figures, key=figures.__getitem__)]
+        return next(self._sound_ones(by_speed, artefact.model_file(self._precision), check))
 
     def _sound_ones(
         self, kinds: list[RuntimeKind], file: Path, check: Callable[[Runtime], None]
@@ -118,7 +152,7 @@ class RuntimeChooser:
         refusals = []
         for kind in kinds:
             try:
-                runtime = self._sound(kind, file, check)
+                runtime = self.open(kind, file, check)
             except RuntimeLoadError as error:
                 logger.error("%s is passed over: %s", kind.name, error)
                 refusals.append(error)
@@ -126,23 +160,6 @@ class RuntimeChooser:
                 yield kind.name, runtime
         if len(refusals) == len(kinds):
             raise refusals[0]
-
-    def _sound(
-        self, kind: RuntimeKind, file: Path, check: Callable[[Runtime], None], options: GpuOptions | None = None
-    ) -> Runtime:
-        """Return a runtime of that kind that passes the check."""
-        runtime = self._open(kind, file, options)
-        try:
-            check(runtime)
-        except RuntimeLoadError:
-            raise
-        except Exception as error:
-            # What runtimes raise has no common base below Exception.
-            raise RuntimeLoadError(f"{runtime.name} cannot run {file}: {error}") from error
-        return runtime
-
-    def _open(self, kind: RuntimeKind, file: Path, options: GpuOptions | None = None) -> Runtime:
-        return kind.open(file, self._precision, self._threads, options)
 
     def _facts(self, model: str, kinds: list[RuntimeKind], batches: list[NDArray[np.uint8]]) -> dict[str, object]:
         """Return everything that a measurement depends on."""
@@ -184,9 +201,9 @@ def measure(runtimes: dict[str, Runtime], batches: list[NDArray[np.uint8]]) -> F
     return figures
 
 
-def _log_figures(model: str, figures: Figures, source: str) -> None:
+def _log_figures(artefact: Artefact, figures: Figures, source: str) -> None:
     shown = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in figures.items())
-    logger.info("%s: %s a view, %s", model, shown, source)
+    logger.info("%s: %s a view, %s", artefact.manifest.name, shown, source)
 
 
 def _seconds(runtime: Runtime, batch: NDArray[np.uint8]) -> float:

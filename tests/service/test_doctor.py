@@ -32,7 +32,7 @@ def test_sound_installation_has_nothing_to_mend() -> None:
     assert ("bf16," in finding(run, "openvino").partition(";")[0]) == bool(has_bf16)
     assert finding(run, "decoders").split(", ") == [name for name in ALLOWED_CODECS if name in av.codecs_available]
     assert finding(run, "uniformer_tiny_shapes") == "versions 1; served: latest"
-    assert "fp32 loads" in finding(run, "uniformer_tiny_shapes/1")
+    assert "fp32 runs" in finding(run, "uniformer_tiny_shapes/1")
     assert finding(run, "uniformer_light_tiny_shapes") == "versions 1; served: latest"
     assert finding(run, "tried on a GPU").startswith("nothing")
     assert "pip install 'clipserve[gpu]'" in finding(run, "cuda")
@@ -68,7 +68,7 @@ def test_setting_that_is_wrong_is_named() -> None:
     assert finding(run, "port") == "8000 (default)"
     assert finding(run, "drain_delay") == "5.0 (default)"
     assert finding(run, "max_views") == "7 (option)"
-    assert "fp32 loads" in finding(run, "uniformer_tiny_shapes/1")
+    assert "fp32 runs" in finding(run, "uniformer_tiny_shapes/1")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_file_that_cannot_be_used_leaves_the_rest_to_tell(tmp_path: Path, conten
     assert run.returncode == 1
     assert str(file) in finding(run, "setting")
     assert told in finding(run, "setting")
-    assert "fp32 loads" in finding(run, "uniformer_tiny_shapes/1")
+    assert "fp32 runs" in finding(run, "uniformer_tiny_shapes/1")
 
 
 def test_address_is_tried() -> None:

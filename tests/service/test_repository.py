@@ -189,8 +189,8 @@ def test_models_differ_in_precision_and_runtime(tmp_path: Path) -> None:
     options = ("doctor", "--repository", str(tmp_path / "models"), "--precision", "int8", "--models", models)
     run = clipserve(*options)
     assert run.returncode == 0, run.stdout
-    assert finding(run, "a/1").endswith("int8 loads on onnxruntime")
-    assert finding(run, "b/2").endswith("fp32 loads on openvino")
+    assert finding(run, "a/1").endswith("int8 runs on onnxruntime")
+    assert finding(run, "b/2").endswith("fp32 runs on openvino")
     run = clipserve(*options, without="openvino")
     assert run.returncode == 1
     assert "pip install 'clipserve[openvino]'" in finding(run, "openvino")

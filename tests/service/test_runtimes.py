@@ -226,7 +226,7 @@ def test_auto_measures_once_and_keeps_what_it_measured(tmp_path: Path, caplog: p
     assert "measured now" in caplog.text
     assert "onnxruntime" in caplog.text
     assert "openvino" in caplog.text
-    (record,) = (tmp_path / "runtimes").iterdir()
+    (record,) = (tmp_path / "runtimes").glob("*.json")
     content = json.loads(record.read_text())
     figures = content["seconds_per_view"]
     assert first.name == f"{min(figures, key=figures.get)}-cpu"
@@ -241,14 +241,30 @@ def test_auto_measures_once_and_keeps_what_it_measured(tmp_path: Path, caplog: p
 
     # Other batches are another question.
     chooser(tmp_path).load(model, batches[:1], accept)
-    assert len(list((tmp_path / "runtimes").iterdir())) == 2
+    assert len(list((tmp_path / "runtimes").glob("*.json"))) == 2
+
+
+def test_auto_passes_over_a_runtime_whatever_it_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object) -> Runtime:
+        raise ValueError("cannot reshape array of size 1")
+
+    def check(runtime: Runtime) -> None:
+        if runtime.name == "onnxruntime-cpu":
+            raise ArithmeticError("the CPU lacks something")
+
+    model, batches = artefact(tmp_path), [noise(1, 8, 96, 96, 3)]
+    assert chooser(tmp_path).load(model, batches, check).name == "openvino-cpu"
+    monkeypatch.setitem(CPU_KINDS, "openvino", replace(CPU_KINDS["openvino"], load=load))
+    assert chooser(tmp_path).load(model, batches, accept).name == "onnxruntime-cpu"
+    with pytest.raises(RuntimeLoadError, match=r"onnxruntime cannot run .*: ArithmeticError: the CPU lacks something"):
+        chooser(tmp_path).load(model, batches, check)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"seconds_per_view": {"openvino": 1}}'])
 def test_broken_record_is_measured_again(tmp_path: Path, content: str) -> None:
     model, batches = artefact(tmp_path), [noise(1, 8, 96, 96, 3)]
     chooser(tmp_path).load(model, batches, accept)
-    (record,) = (tmp_path / "runtimes").iterdir()
+    (record,) = (tmp_path / "runtimes").glob("*.json")
     record.write_text(content)
     chooser(tmp_path).load(model, batches, accept)
     assert set(json.loads(record.read_text())["seconds_per_view"]) == set(CPU_KINDS)
@@ -303,9 +319,9 @@ def test_runtime_that_fails_when_it_runs_is_named(tmp_path: Path) -> None:
         runtime.run(noise(1, 8, 96, 96, 4), "logits")
 
     model = artefact(tmp_path)
-    with pytest.raises(RuntimeLoadError, match=r"onnxruntime-cpu cannot run .*model\.onnx: .*[Ii]nvalid"):
+    with pytest.raises(RuntimeLoadError, match=r"onnxruntime cannot run .*model\.onnx: .*[Ii]nvalid"):
         RuntimeChooser("onnxruntime", "fp32", 1, tmp_path).load(model, [], check)
-    with pytest.raises(RuntimeLoadError, match=r"-cpu cannot run .*model\.onnx"):
+    with pytest.raises(RuntimeLoadError, match=r"runtime .* cannot run .*model\.onnx"):
         chooser(tmp_path).load(model, [noise(1, 8, 96, 96, 3)], check)
 
 

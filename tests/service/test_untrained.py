@@ -48,7 +48,7 @@ def test_version_that_is_not_loaded_is_neither(repository: Path, tmp_path: Path)
 def test_doctor_names_the_untrained_version(repository: Path) -> None:
     run = clipserve("doctor", "--repository", str(repository))
     assert run.returncode == 0, "it can be served all the same"
-    assert "fp32 loads" in finding(run, f"{NAME}/2")
+    assert "fp32 runs" in finding(run, f"{NAME}/2")
     (line,) = [line for line in run.stdout.splitlines() if "untrained weights" in line]
     assert line.split(maxsplit=1)[0] == f"{NAME}/2"
     assert "its answers mean nothing: export it with `--checkpoint`" in line
