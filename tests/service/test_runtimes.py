@@ -244,6 +244,24 @@ def test_auto_measures_once_and_keeps_what_it_measured(tmp_path: Path, caplog: p
     assert len(list((tmp_path / "runtimes").glob("*.json"))) == 2
 
 
+def test_auto_measures_once_for_all_that_start_at_the_same_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def check(_: Runtime) -> None:
+        # Long enough for the others to have looked for a record, too.
+        time.sleep(0.3)
+
+    def load(_: int) -> str:
+        return chooser(tmp_path).load(model, [noise(1, 8, 96, 96, 3)], check).name
+
+    caplog.set_level("INFO")
+    model = artefact(tmp_path)
+    with ThreadPoolExecutor(3) as threads:
+        taken = set(threads.map(load, range(3)))
+    assert len(taken) == 1
+    assert (caplog.text.count("measured now"), caplog.text.count("as measured before")) == (1, 2)
+
+
 def test_auto_passes_over_a_runtime_whatever_it_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> Runtime:
         raise ValueError("cannot reshape array of size 1")
