@@ -207,8 +207,9 @@ class Repository:
         served = self.find(name, version) if name else self._find_default(kind)
         if not isinstance(served.manifest, kind):
             does, path = _DOES[type(served.manifest)]
+            asked = served.manifest.name
             raise WrongTaskError(
-                f"{name} {does} ({served.manifest.task}): POST to /v1/models/{name}/{path}. {self._able(kind)}"
+                f"{asked} {does} ({served.manifest.task}): POST to /v1/models/{asked}/{path}. {self._able(kind)}"
             )
         return served
 

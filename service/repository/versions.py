@@ -235,6 +235,7 @@ class Model:
         version.loading = True
         try:
             model = await self._load(found.folder)
+            await self._refuse_other_task(version, model)
         except Exception as error:
             version.failed, version.problem = found, _without_paths(self._explain(version.number, error), found.folder)
             return version.alive
@@ -246,6 +247,22 @@ class Model:
         if replaced:
             self._drain(version, replaced)
         return True
+
+    async def _refuse_other_task(self, version: Version, model: ServedModel[Any]) -> None:
+        """Close what was loaded as a version if the others that are served do something else.
+
+        Raises:
+            ManifestError: They do: a path without a version asks all of them.
+        """
+        others = (served for served in self.alive if served is not version.model)
+        other = next((served for served in others if type(served.manifest) is not type(model.manifest)), None)
+        if other is None:
+            return
+        await model.close()
+        raise ManifestError(
+            f"{model.manifest.full_name} is for {model.manifest.task}, and {other.manifest.full_name}, which is "
+            f"served, for {other.manifest.task}: export it under a name of its own"
+        )
 
     def _explain(self, number: int, error: Exception) -> str:
         # What an operator can mend is named; anything else is a fault of ours and needs its traceback.
