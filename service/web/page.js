@@ -107,18 +107,19 @@ async function tryToLoadModels() {
   } catch {
     return "The server cannot be reached; trying again.";
   }
+  if (models.length === 0) return "No model is loaded; asking again.";
   const select = byId("model");
   select.replaceChildren(...models.map(({ name }) => new Option(name, name)));
-  select.value = defaultModel().name;
+  select.value = initialModel().name;
   select.disabled = false;
   showModelFacts();
   return null;
 }
 
-// Each kind of model has a default of its own.
-function defaultModel() {
+// Each kind of model has a default of its own, but none while that one is unloaded.
+function initialModel() {
   const defaults = models.filter((model) => model.default);
-  return defaults.find((model) => model.task !== SEGMENTATION) ?? defaults[0];
+  return defaults.find((model) => model.task !== SEGMENTATION) ?? defaults[0] ?? models[0];
 }
 
 const chosenModel = () => models.find((model) => model.name === byId("model").value);

@@ -26,7 +26,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from demo.clips import encode_frames, encode_picture, generate_clip, h264
 from demo.shapes import LABELS, render_picture
 from tests import segmenter
-from tests.keys import entry, setting
+from tests.classifier import write_classifier
+from tests.keys import bearer, entry, setting
 from tests.media import encode
 from tests.segmenter import CLASSIFIER, COLOURS, PALETTE, quarters
 from tests.server import RunningServer, serving
@@ -571,6 +572,41 @@ def test_key_is_asked_for_sent_and_kept_for_the_tab_alone(chrome: Chrome, closed
     assert page.text("problem-title") == "Unauthorized"
     page.find("key").send_keys("the-key" + Keys.ENTER)
     page.wait_for("result")
+
+
+def test_models_are_offered_without_a_default_and_waited_for_while_there_are_none(
+    chrome: Chrome, tmp_path: Path
+) -> None:
+    repository = tmp_path / "models"
+    for name in ("first", "second"):
+        write_classifier(repository, name, 1)
+    keys = setting(entry("root", "root-key", admin=True))
+    with serving(tmp_path, repository=repository, default_model="second", api_keys=keys, decode_workers=1) as running:
+
+        def change(path: str, models: list[str]) -> None:
+            headers = bearer("root-key")
+            httpx.post(f"{running.url}/v2/repository/models/{path}", headers=headers).raise_for_status()
+            listed = httpx.get(f"{running.url}/v1/models", headers=headers).json()["models"]
+            assert [model["name"] for model in listed] == models
+
+        change("second/unload", ["first"])
+        page = Page(chrome, running)
+        page.complaints()
+        chrome.get(f"{running.url}/")
+        page.wait_for("key-form")
+        page.find("key").send_keys("root-key" + Keys.ENTER)
+        WebDriverWait(chrome, SECONDS).until(lambda _: page.find("model").is_enabled())
+        assert Select(page.find("model")).first_selected_option.text == "first"
+        assert page.text("model-facts").startswith("image classification, 16 classes")
+
+        change("first/unload", [])
+        chrome.refresh()
+        WebDriverWait(chrome, SECONDS).until(lambda _: page.text("model-facts").startswith("No model is loaded"))
+        assert not page.find("model").is_enabled()
+        change("second/load", ["second"])
+        WebDriverWait(chrome, SECONDS).until(lambda _: page.find("model").is_enabled())
+        assert Select(page.find("model")).first_selected_option.text == "second"
+        assert [complaint for complaint in page.complaints() if "status of 401" not in complaint] == []
 
 
 @pytest.mark.parametrize(
