@@ -8,6 +8,7 @@ bindings of TensorRT 10.16 and 11.4 and of TensorRT-RTX.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias, cast
@@ -16,6 +17,8 @@ from service.manifest import EngineBuilder
 
 BindingsName: TypeAlias = EngineBuilder
 Shape = Sequence[int]
+
+_ERRORS = 20
 
 
 class IHostMemory(Protocol):
@@ -195,27 +198,29 @@ class Module(Protocol):
 
 
 class Log:
-    """Keeps what TensorRT complains of.
+    """Keeps what TensorRT complained of last.
 
     Attributes:
         logger: What TensorRT is given.
-        errors: Its error messages so far.
     """
 
     def __init__(self, trt: Module) -> None:
-        self.errors: list[str] = []
+        # Not all for ever: a server that runs for months may see it complain at each request.
+        self._errors: deque[str] = deque(maxlen=_ERRORS)
         severity: Severity = trt.ILogger.Severity
         grave = (severity.INTERNAL_ERROR, severity.ERROR)
 
         def keep(_: object, level: object, message: str) -> None:
             if level in grave:
-                self.errors.append(message)
+                self._errors.append(message)
 
         # The base class is known only now. Its constructor must run, which type() leaves to Python.
         self.logger: Any = type("Logger", (trt.ILogger,), {"log": keep})()
 
-    def __str__(self) -> str:
-        return "; ".join(self.errors)[:2000] or "no reason given"
+    def take(self) -> str:
+        """Return its error messages since the last call."""
+        errors = [self._errors.popleft() for _ in range(len(self._errors))]
+        return "; ".join(errors)[:2000] or "no reason given"
 
 
 def load_bindings(name: BindingsName) -> Module:

@@ -80,14 +80,14 @@ def build(trt: Module, request: BuildRequest) -> bytes:
         _read_timing_cache(config, request.timing_cache)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise BuildError(f"cannot be built: {log}")
+        raise BuildError(f"cannot be built: {log.take()}")
     plan = bytes(serialized)
     if request.timing_cache is not None:
         # Of models that are built at the same time, the measurements of one are kept.
         with replacing(request.timing_cache) as file:
             file.write(bytes(config.get_timing_cache().serialize()))
     if request.is_for_here and trt.Runtime(log.logger).deserialize_cuda_engine(plan) is None:
-        raise BuildError(f"does not load on this GPU: {log}")
+        raise BuildError(f"does not load on this GPU: {log.take()}")
     return plan
 
 

@@ -47,20 +47,20 @@ class TensorRtRuntime:
         trt = load_bindings(bindings)
         profiles = Profiles(options.batch_sizes, *options.views)
         request = BuildRequest(model_file, precision, profiles, options.memory_bytes)
-        self._log = log = Log(trt)
+        log = Log(trt)
         self._runtime = trt.Runtime(log.logger)
 
         def load(plan: bytes) -> ICudaEngine:
             engine = self._runtime.deserialize_cuda_engine(plan)
             if engine is None:
-                raise RuntimeLoadError(f"{bindings} does not load its engine of {model_file}: {log}")
+                raise RuntimeLoadError(f"{bindings} does not load its engine of {model_file}: {log.take()}")
             return engine
 
         engine = find_engine(bindings, trt.__version__, request, gpu, EngineStore(options.cache / "engines"), load)
         # A graph holds for the shapes that it was captured with.
         has_fixed_views = profiles.smallest == profiles.largest
         self._lanes = {
-            size: _Lane(trt, engine, index, (size, *profiles.largest), has_fixed_views)
+            size: _Lane(trt, log, engine, index, (size, *profiles.largest), has_fixed_views)
             for index, size in enumerate(profiles.batch_sizes)
         }
         self._sizes = profiles.batch_sizes
@@ -72,7 +72,7 @@ class TensorRtRuntime:
 
 @dataclass(frozen=True)
 class _Output:
-    """Where an output of the largest shape finds room, on the GPU and on the host."""
+    """Where an output of the roomiest batch finds room, on the GPU and on the host."""
 
     dtype: np.dtype[Any]
     device: DeviceMemory
@@ -80,22 +80,41 @@ class _Output:
 
 
 class _Lane:
-    """One batch size: its context, stream and memory. One run at a time."""
+    """One batch size: its context, stream and memory. One run at a time.
+
+    Args:
+        trt: TensorRT.
+        log: What it complains to.
+        engine: What is run.
+        profile: Number of the engine's profile for batches of that size.
+        roomiest: Shape of a batch that nothing larger is run as; what the outputs need grows with the pixels too.
+        has_fixed_views: Whether all are of that shape.
+
+    Raises:
+        GpuError: TensorRT or the GPU refuses; usually there is no room.
+    """
 
     def __init__(
-        self, trt: Module, engine: ICudaEngine, profile: int, largest: Sequence[int], has_fixed_views: bool
+        self,
+        trt: Module,
+        log: Log,
+        engine: ICudaEngine,
+        profile: int,
+        roomiest: Sequence[int],
+        has_fixed_views: bool,
     ) -> None:
         self._lock = Lock()
+        self._log = log
+        self._size = roomiest[0]
         self._stream = Stream()
-        self._context = _new_context(trt, engine)
-        self._size = largest[0]
-        _demand(self._context.set_optimization_profile_async(profile, self._stream.handle), "choose a profile")
+        self._context = self._new_context(trt, engine)
+        self._demand(self._context.set_optimization_profile_async(profile, self._stream.handle), "choose a profile")
         self._stream.wait()
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         (self._input,) = (name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
         self._shape: tuple[int, ...] | None = None
-        self._take_shape(tuple(largest))
-        bytes_in = int(np.prod(largest))
+        self._take_shape(tuple(roomiest))
+        bytes_in = int(np.prod(roomiest))
         self._device, self._host = DeviceMemory(bytes_in), Pinned(bytes_in)
         self._address(self._input, self._device)
         self._outputs: dict[str, _Output] = {}
@@ -126,16 +145,16 @@ class _Lane:
 
     def _take_shape(self, shape: tuple[int, ...]) -> None:
         if shape != self._shape:
-            _demand(self._context.set_input_shape(self._input, shape), f"take views of shape {shape}")
+            self._demand(self._context.set_input_shape(self._input, shape), f"take views of shape {shape}")
             self._shape = shape
 
     def _address(self, name: str, memory: DeviceMemory) -> None:
-        _demand(self._context.set_tensor_address(name, memory.address), f"take the memory of {name}")
+        self._demand(self._context.set_tensor_address(name, memory.address), f"take the memory of {name}")
 
     def _enqueue(self) -> None:
         assert self._shape is not None
         self._stream.to_device(self._device, self._host, int(np.prod(self._shape)))
-        _demand(self._context.execute_async_v3(self._stream.handle), "run")
+        self._demand(self._context.execute_async_v3(self._stream.handle), "run")
 
     def _captured(self) -> Graph | None:
         """Return copy and run as one graph; None where TensorRT does things that no graph can hold."""
@@ -148,14 +167,15 @@ class _Lane:
             logger.info("batches of %d run without a CUDA graph: %s", self._size, error)
             return None
 
+    def _new_context(self, trt: Module, engine: ICudaEngine) -> IExecutionContext:
+        context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE)
+        if context is None:
+            raise self._refusal("make a context")
+        return context
 
-def _new_context(trt: Module, engine: ICudaEngine) -> IExecutionContext:
-    context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE)
-    if context is None:
-        raise GpuError("there is no room for an execution context")
-    return context
+    def _demand(self, done: bool, what: str) -> None:
+        if not done:
+            raise self._refusal(what)
 
-
-def _demand(done: bool, what: str) -> None:
-    if not done:
-        raise GpuError(f"TensorRT did not {what}")
+    def _refusal(self, what: str) -> GpuError:
+        return GpuError(f"TensorRT did not {what} (batches of {self._size}): {self._log.take()}")
