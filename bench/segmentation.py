@@ -1,10 +1,15 @@
-"""Time and memory of segmentation against the area looked at: `python -m bench.segmentation --repository DIR NAME`."""
+"""Time and memory of segmentation against the area looked at: `python -m bench.segmentation --repository DIR NAME`.
+
+Times are the least of requests that take turns on one server, memory is the peak of a new server for each size.
+"""
 
 from __future__ import annotations
 
 import argparse
 import io
-import time
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
 
 import httpx
 import numpy as np
@@ -12,9 +17,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.memory import peak_memory
-from demo.local_server import local_server
+from bench.turns import least_seconds
+from demo.local_server import LocalServer, local_server
 
-SIZES = ((512, 512), (512, 1024), (512, 2048), (1024, 1024), (1024, 2048), (2048, 2048))
+Size = tuple[int, int]
+
+SIZES: tuple[Size, ...] = ((512, 512), (512, 1024), (512, 2048), (1024, 1024), (1024, 2048), (2048, 2048))
+# Turns of each size.
+ROUNDS = 5
+
+_server = partial(local_server, request_timeout=3600, max_windows=100_000)
 
 
 def noise_picture(height: int, width: int) -> bytes:
@@ -25,16 +37,32 @@ def noise_picture(height: int, width: int) -> bytes:
     return buffer.getvalue()
 
 
-def measure(repository: str, name: str, size: tuple[int, int]) -> tuple[float, float]:
-    """Return the seconds of a request and the peak of the server's resident memory, megabytes, in a new server."""
+def request(server: LocalServer, name: str, size: Size) -> Callable[[], None]:
+    """Return a function that has a picture of that height and width segmented at its own size."""
     content = noise_picture(*size)
-    with local_server(repository=repository, request_timeout=3600, max_windows=100_000) as server:
-        began = time.perf_counter()
-        url, query = f"{server.url}/v1/models/{name}/segment", {"short_side": min(size)}
+    url, query = f"{server.url}/v1/models/{name}/segment", {"short_side": min(size)}
+
+    def ask() -> None:
         # Past any proxy that the environment names: the address is this machine.
-        answer = httpx.post(url, content=content, params=query, timeout=3600, trust_env=False)
-        answer.raise_for_status()
-        return time.perf_counter() - began, peak_memory(server.pid) / 1e6
+        httpx.post(url, content=content, params=query, timeout=3600, trust_env=False).raise_for_status()
+
+    return ask
+
+
+def request_seconds(repository: str, name: str) -> dict[Size, float]:
+    """Return the least seconds of a request of each size, in turns; the server has seen every size before."""
+    with _server(repository=repository) as server:
+        requests = {size: request(server, name, size) for size in SIZES}
+        for ask in requests.values():
+            ask()
+        return least_seconds(requests, ROUNDS, perf_counter)
+
+
+def memory_peak(repository: str, name: str, size: Size) -> int:
+    """Return the most resident memory, bytes, of a new server that gets one request."""
+    with _server(repository=repository) as server:
+        request(server, name, size)()
+        return peak_memory(server.pid)
 
 
 def main() -> None:
@@ -43,11 +71,15 @@ def main() -> None:
     parser.add_argument("name", help="segmentation model")
     parser.add_argument("--repository", default="model_repository", help="folder with its artefact (%(default)s)")
     arguments = parser.parse_args()
-    rows = [(size, *measure(arguments.repository, arguments.name, size)) for size in tqdm(SIZES, unit="size")]
+    where = arguments.repository, arguments.name
+    seconds = request_seconds(*where)
+    peaks = {size: memory_peak(*where, size) for size in tqdm(SIZES, "memory", unit="size", leave=False, disable=None)}
     print(f"{'size':>10}  {'area':>5}  {'seconds':>8}  {'ratio':>6}  {'peak MB':>8}")
-    for (height, width), seconds, megabytes in rows:
-        area = height * width / (SIZES[0][0] * SIZES[0][1])
-        print(f"{width:>5}x{height:<4}  {area:>5.0f}  {seconds:>8.2f}  {seconds / rows[0][1]:>6.1f}  {megabytes:>8.0f}")
+    smallest = SIZES[0]
+    for size, spent in seconds.items():
+        height, width = size
+        area, ratio = height * width / (smallest[0] * smallest[1]), spent / seconds[smallest]
+        print(f"{width:>5}x{height:<4}  {area:>5.0f}  {spent:>8.2f}  {ratio:>6.1f}  {peaks[size] / 1e6:>8.0f}")
 
 
 if __name__ == "__main__":
