@@ -10,8 +10,8 @@ from statistics import median_low
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-# Seconds. The next picture is due within 0.7 (ISO/IEC 13818-1, 2.7.4), but where the signal fails for a while, the clock
-# goes on. FFmpeg's own program takes as much for a jump.
+# Seconds. The next picture is due within 0.7 (ISO/IEC 13818-1, 2.7.4); the clock goes on where the signal fails for
+# longer. FFmpeg's own program takes as much for a jump.
 LONGEST_GAP = Fraction(10)
 # Slow recordings come at an even pace all the same.
 LONGEST_GAP_FRAMES = 10
