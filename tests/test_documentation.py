@@ -15,9 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
+from pydantic import BaseModel
 
 from models import list_models
 from service import manifest
+from service.api.classify import ClassificationBody, PredictionBody
+from service.api.media import TimingBody
+from service.api.models import ModelDetails, VersionBody
+from service.api.segment import MaskBody, RunLengths, SegmentationBody, SegmentBody
 from service.errors import ServiceError
 from service.media.formats import ALL_FORMATS, ALLOWED_CODECS
 from tests.command import clipserve
@@ -170,6 +175,17 @@ def test_every_field_of_the_manifest_is_described() -> None:
     for kind in kinds:
         for field in kind.model_fields:
             assert f"`{field}`" in described, f"{kind.__name__}.{field}"
+
+
+def test_every_field_of_the_answers_is_described() -> None:
+    models: list[type[BaseModel]] = [ModelDetails, VersionBody]
+    masks: list[type[BaseModel]] = [SegmentationBody, MaskBody, SegmentBody, RunLengths]
+    labels: list[type[BaseModel]] = [ClassificationBody, PredictionBody, TimingBody]
+    for name, kinds in (("repository", models), ("segmentation", masks), ("classification", labels)):
+        page = (ROOT / f"docs/{name}.md").read_text()
+        for kind in kinds:
+            for field in kind.model_fields:
+                assert re.search(rf"^\|.*`(\w+\[\]\.)?{field}`", page, re.MULTILINE), f"{name}: {kind.__name__}.{field}"
 
 
 def test_readme_lists_the_formats_and_codecs_that_are_taken() -> None:
