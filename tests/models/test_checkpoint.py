@@ -1,4 +1,5 @@
 import argparse
+import itertools
 import os
 import re
 import traceback
@@ -42,14 +43,16 @@ def test_every_wrapper_loads(network: Network, tmp_path: Path, wrapper: str | No
     assert_same_weights(network, other)
 
 
-# timm's evaluation takes the averaged weights if it is told to; here, as there, the trained ones come first.
-@pytest.mark.parametrize("first", ["state_dict", "model_state", "model"])
-def test_trained_weights_are_taken_before_their_average(network: Network, tmp_path: Path, first: str) -> None:
+# A file may have several, as of trained weights and their average; which one is taken does not hang on their order.
+@pytest.mark.parametrize(
+    ("first", "second"), itertools.combinations(["state_dict", "model_state", "model", "state_dict_ema"], 2)
+)
+def test_wrappers_have_an_order_of_trust(network: Network, tmp_path: Path, first: str, second: str) -> None:
     state = network.state_dict()
-    average = {key: torch.zeros_like(value) for key, value in state.items()}
-    other = create_model(NAME)
-    load_checkpoint(other, saved({"state_dict_ema": average, first: state}, tmp_path))
-    assert_same_weights(network, other)
+    others = {key: torch.zeros_like(value) for key, value in state.items()}
+    loaded = create_model(NAME)
+    load_checkpoint(loaded, saved({second: others, first: state}, tmp_path))
+    assert_same_weights(network, loaded)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
