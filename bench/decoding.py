@@ -1,7 +1,8 @@
 """Decode the frames that models sample from ten-second clips: the service, a full decode, seeking, torchcodec.
 
 Every contestant starts from the bytes of the file in memory, uses one thread and ends with the wanted frames as RGB.
-`python -m bench.decoding`, or `make bench`, prints a table in Markdown.
+How many of these are others than the full decode's stands beside the ratio, where there are any. `python -m
+bench.decoding`, or `make bench`, prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
@@ -81,17 +83,22 @@ def seeking(content: bytes, wanted: Sequence[int]) -> tuple[Frames, int]:
     with av.open(io.BytesIO(content), "r") as container:
         stream = one_threaded(container.streams.video[0])
         assert stream.time_base is not None
+        # Half a frame of slack: some containers round time stamps.
+        second, slack = 1 / stream.time_base, Fraction(1, 2 * FPS) / stream.time_base
         for number in wanted:
-            # Half a frame of slack: some containers round time stamps.
-            stamp = Fraction(number, FPS) / stream.time_base
-            slack = Fraction(1, 2 * FPS) / stream.time_base
-            container.seek(round(stamp), stream=stream)
-            for frame in container.decode(stream):
-                decoded += 1
+            stamp = start = Fraction(number, FPS) * second
+            while number not in frames:
+                container.seek(round(start), stream=stream)
+                for frame in container.decode(stream):
+                    decoded += 1
+                    assert frame.pts is not None
+                    if frame.pts + slack > stamp:
+                        break
                 assert frame.pts is not None
-                if frame.pts + slack > stamp:
+                if frame.pts - slack < stamp:
                     frames[number] = rgb(frame)
-                    break
+                # In HEVC one may land on a keyframe that is shown later, though it is stored earlier.
+                start -= second
     return frames, decoded
 
 
@@ -140,19 +147,34 @@ def contestants() -> dict[str, Contestant]:
     return entries
 
 
-def decoded_frames(runners: dict[str, Contestant], content: bytes, wanted: Sequence[int]) -> dict[str, int]:
-    """Return how many frames the decoder of each put out, once all are seen to give the frames of the full decode.
+@dataclass(frozen=True)
+class Seen:
+    """What a contestant made of a clip.
+
+    Attributes:
+        decoded: How many frames its decoder put out.
+        wrong: Numbers of the wanted frames for which it gave others than the full decode.
+    """
+
+    decoded: int
+    wrong: list[int]
+
+
+def look(runners: dict[str, Contestant], content: bytes, wanted: Sequence[int]) -> dict[str, Seen]:
+    """Run each once and compare its frames with those of the full decode.
 
     Raises:
-        SystemExit: One gives other frames; the message names it.
+        SystemExit: The service gives others.
     """
     expected, _ = full(content, wanted)
-    decoded = {}
+    seen = {}
     for name, run in runners.items():
-        frames, decoded[name] = run(content, wanted)
-        if others := [number for number in wanted if not np.array_equal(frames[number], expected[number])]:
-            raise SystemExit(f"{name} gives other frames than the full decode for the numbers {others}")
-    return decoded
+        frames, decoded = run(content, wanted)
+        wrong = [number for number in wanted if not np.array_equal(frames[number], expected[number])]
+        seen[name] = Seen(decoded, wrong)
+    if wrong := seen["service"].wrong:
+        raise SystemExit(f"the service gives other frames than the full decode for the numbers {wrong}")
+    return seen
 
 
 def measure(runners: dict[str, Contestant], content: bytes, wanted: Sequence[int], rounds: int) -> dict[str, float]:
@@ -183,13 +205,17 @@ def main() -> None:
     for name, encoding in ENCODINGS.items():
         content = make_clip(encoding)
         for sampling, wanted in samplings().items():
-            decoded = decoded_frames(runners, content, wanted)
+            seen = look(runners, content, wanted)
             seconds = measure(runners, content, wanted, rounds)
-            ratios = " | ".join(f"{seconds['service'] / seconds[other]:.2f}" for other in others)
+            ratios = [
+                f"{seconds['service'] / seconds[other]:.2f}"
+                + (f" ({len(seen[other].wrong)} wrong)" if seen[other].wrong else "")
+                for other in others
+            ]
+            decoded, sought = seen["service"].decoded, seen["seeking"].decoded
             print(
-                f"| {name} | {sampling} | {len(wanted)} | {decoded['service'] / len(wanted):.2f} "
-                f"| {decoded['service'] / COUNT:.2f} | {decoded['seeking'] / len(wanted):.1f} "
-                f"| {seconds['service'] * 1000:.1f} | {ratios} |",
+                f"| {name} | {sampling} | {len(wanted)} | {decoded / len(wanted):.2f} | {decoded / COUNT:.2f} "
+                f"| {sought / len(wanted):.1f} | {seconds['service'] * 1000:.1f} | {' | '.join(ratios)} |",
                 flush=True,
             )
 
