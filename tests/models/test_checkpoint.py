@@ -45,7 +45,7 @@ def test_every_wrapper_loads(network: Network, tmp_path: Path, wrapper: str | No
 
 # A file may have several, as of trained weights and their average; which one is taken does not hang on their order.
 @pytest.mark.parametrize(
-    ("first", "second"), itertools.combinations(["state_dict", "model_state", "model", "state_dict_ema"], 2)
+    ("first", "second"), [*itertools.combinations(["state_dict", "model_state", "model", "state_dict_ema"], 2)]
 )
 def test_wrappers_have_an_order_of_trust(network: Network, tmp_path: Path, first: str, second: str) -> None:
     state = network.state_dict()
