@@ -21,5 +21,15 @@ def shapes_of_views(
     """
     if max_long_side is None:
         return usual, usual, usual
+    # High ones and wide ones; what is both has too many pixels and is not run.
     largest = aligned_side(max_long_side)
     return (SMALLEST_SIDE, SMALLEST_SIDE, 3), usual, (largest, largest, 3)
+
+
+def roomiest_view(short_side: int, max_long_side: int) -> tuple[int, int, int]:
+    """Return the shape of a view with as many pixels as any that is run.
+
+    Args:
+        short_side, max_long_side: Of pictures that are taken whole (`service.manifest.WholePicture`).
+    """
+    return aligned_side(short_side), aligned_side(max_long_side), 3

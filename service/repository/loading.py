@@ -12,7 +12,8 @@ from service.batching import BatchSettings
 from service.errors import RuntimeLoadError
 from service.fairness import FairGate
 from service.machine import ThreadPlan
-from service.manifest import Artefact, Manifest, read_artefact
+from service.manifest import Artefact, Manifest, SegmenterManifest, read_artefact
+from service.manifest.shapes import roomiest_view
 from service.metrics import Metrics
 from service.repository.served import ServedModel, check_runtime, example_batch, view_shapes
 from service.runtimes.buckets import powers_of_two
@@ -172,4 +173,7 @@ def _unused_sizes(settings: Settings, manifest: Manifest) -> list[str]:
 def gpu_options(manifest: Manifest, settings: Settings) -> GpuOptions:
     """Return how a model is run on a GPU."""
     batch_sizes = tuple(_batch_settings(settings, manifest.max_batch_size).sizes)
-    return GpuOptions(batch_sizes, view_shapes(manifest), settings.gpu_memory_bytes, settings.cache)
+    roomiest = None
+    if isinstance(manifest, SegmenterManifest):
+        roomiest = roomiest_view(manifest.preprocessing.short_side, manifest.preprocessing.max_long_side)
+    return GpuOptions(batch_sizes, view_shapes(manifest), settings.gpu_memory_bytes, settings.cache, roomiest)

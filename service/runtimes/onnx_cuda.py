@@ -59,7 +59,7 @@ class OnnxCudaRuntime:
             )
         self._input = self._session.get_inputs()[0].name
         self._sizes = options.batch_sizes
-        largest = int(np.prod((self._sizes[-1], *options.views[-1])))
+        largest = int(np.prod((self._sizes[-1], *(options.roomiest or options.views[-1]))))
         self._host, self._device, self._lock = Pinned(largest), DeviceMemory(largest), Lock()
 
     def _provider_options(self, options: GpuOptions) -> dict[str, object]:

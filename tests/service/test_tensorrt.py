@@ -314,11 +314,14 @@ def test_gpu_gets_a_few_batch_sizes_and_the_shapes_of_the_model(tmp_path: Path) 
     own = gpu_options(read_artefact(MODEL.parent).manifest, settings.model_copy(update={"batch_sizes": (3, 99)}))
     assert own.batch_sizes == (3, 8)
     (folder,) = (ROOT / "model_repository/uniformer_tiny_shapes_fpn").iterdir()
-    smallest, usual, largest = gpu_options(read_artefact(folder).manifest, settings).views
+    options = gpu_options(read_artefact(folder).manifest, settings)
+    smallest, usual, largest = options.views
     assert smallest == (64, 64, 3)
     assert usual == (128, 128, 3)
     assert largest[0] % 32 == 0
     assert largest[0] >= usual[0]
+    # Its rule in the manifest: a short side of 128, a long one of 512.
+    assert options.roomiest == (128, 512, 3)
 
 
 @pytest.mark.parametrize(("largest", "sizes"), [(1, (1,)), (2, (1, 2)), (5, (1, 2, 4, 5)), (8, (1, 2, 4, 8))])

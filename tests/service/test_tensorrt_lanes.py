@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.manifest.shapes import shapes_of_views
+from service.manifest.shapes import roomiest_view, shapes_of_views
 from service.runtimes.gpu import Gpu, GpuError
 from service.runtimes.options import GpuOptions
 from service.runtimes.tensorrt import engine, engines
 from service.runtimes.tensorrt.engine import TensorRtRuntime
 
 CLASSES = 150
-MAX_LONG_SIDE = 2048
+SHORT_SIDE, MAX_LONG_SIDE = 512, 2048
 SIZES = (1, 2)
 
 
@@ -159,7 +159,7 @@ def trt(monkeypatch: pytest.MonkeyPatch) -> TensorRt:
 def segmenter(folder: Path) -> TensorRtRuntime:
     (folder / "model.onnx").write_bytes(b"a model")
     views = shapes_of_views((512, 512, 3), MAX_LONG_SIDE)
-    options = GpuOptions(SIZES, views, 0, folder)
+    options = GpuOptions(SIZES, views, 0, folder, roomiest_view(SHORT_SIDE, MAX_LONG_SIDE))
     return TensorRtRuntime("tensorrt", folder / "model.onnx", "fp32", options)
 
 
@@ -176,6 +176,13 @@ def test_pictures_of_every_shape_that_the_model_takes_at_once_find_room(
     expected = (frames.astype(int).sum(axis=3) // 3).astype(np.uint8)
     assert np.array_equal(runtime.run(frames, "mask"), expected)
     assert runtime.run(frames, "logits").shape == (shape[0], CLASSES, shape[1] // 4, shape[2] // 4)
+
+
+def test_no_more_memory_is_taken_than_the_largest_picture_needs(trt: TensorRt, tmp_path: Path) -> None:
+    segmenter(tmp_path)
+    # RGB, mask, and float32 logits a sixteenth of the pixels each; on the host and on the GPU.
+    view = 512 * 2048 * (3 + 1) + 4 * CLASSES * (512 // 4) * (2048 // 4)
+    assert Memory.taken == 2 * sum(SIZES) * view
 
 
 def test_tensorrts_own_words_are_passed_on_once(trt: TensorRt, tmp_path: Path) -> None:

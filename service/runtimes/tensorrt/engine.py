@@ -57,10 +57,11 @@ class TensorRtRuntime:
             return engine
 
         engine = find_engine(bindings, trt.__version__, request, gpu, EngineStore(options.cache / "engines"), load)
+        roomiest = options.roomiest or profiles.largest
         # A graph holds for the shapes that it was captured with.
         has_fixed_views = profiles.smallest == profiles.largest
         self._lanes = {
-            size: _Lane(trt, log, engine, index, (size, *profiles.largest), has_fixed_views)
+            size: _Lane(trt, log, engine, index, (size, *roomiest), has_fixed_views)
             for index, size in enumerate(profiles.batch_sizes)
         }
         self._sizes = profiles.batch_sizes
