@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ DATA_PARALLEL_PREFIX = "module."
 _TORCH_SAVE = (b"PK\x03\x04", b"\x80")
 # How torch names what it does not load.
 _UNSAFE = re.compile(r"GLOBAL (\S+)")
+# Bytes that are read at once of what is only held to its checksum.
+_CHUNK = 1 << 20
 # Entries that are named of each kind that does not fit: a file of another network has hundreds.
 _EXAMPLES = 5
 # Share that a network's parameters may differ by from the numbers in a file that it takes, which has buffers as well.
@@ -70,9 +73,13 @@ def _load_pickle(path: Path) -> object:
             is_of_torch = file.read(4).startswith(_TORCH_SAVE)
         if is_of_torch:
             with torch.serialization.safe_globals([argparse.Namespace]):
-                return torch.load(path, map_location="cpu", weights_only=True)
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            _check_sums(path)
+            return content
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except CheckpointError:
+        raise
     except Exception as error:
         # The unpickler raises whatever a damaged file leads it to. torch's words stay out, in a traceback too: they
         # propose to load the file with everything that it would run.
@@ -80,6 +87,27 @@ def _load_pickle(path: Path) -> object:
     raise CheckpointError(
         f"{path} is no checkpoint: files of torch.save (.pth, .pyth, .pt) are taken, and .safetensors under that name"
     )
+
+
+def _check_sums(path: Path) -> None:
+    """Hold the parts of a zip archive to their checksums, which torch.load does not look at.
+
+    Raises:
+        CheckpointError: A part differs from its checksum.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        # torch.save writes 0 where it was told to calculate none.
+        for part in (part for part in archive.infolist() if part.CRC):
+            try:
+                with archive.open(part) as file:
+                    while file.read(_CHUNK):
+                        pass
+            except zipfile.BadZipFile:
+                raise CheckpointError(
+                    f"{path} is damaged: {part.filename} in it does not have its checksum; fetch the file again"
+                ) from None
 
 
 def _refusal(words: str) -> str:

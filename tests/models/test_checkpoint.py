@@ -233,6 +233,27 @@ def test_damaged_file_is_refused(network: Network, tmp_path: Path, content: byte
             load_checkpoint(network, file)
 
 
+def test_weights_that_changed_on_the_way_are_refused(network: Network, tmp_path: Path) -> None:
+    file = saved(network.state_dict(), tmp_path)
+    content = bytearray(file.read_bytes())
+    weights = network.state_dict()["head.weight"].numpy().tobytes()
+    content[content.index(weights) + len(weights) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="does not have its checksum"):
+        load_checkpoint(network, file)
+
+
+def test_file_saved_without_checksums_loads(network: Network, tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        file = saved(network.state_dict(), tmp_path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    other = create_model(NAME)
+    load_checkpoint(other, file)
+    assert_same_weights(network, other)
+
+
 def test_missing_file_is_named(network: Network, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         load_checkpoint(network, tmp_path / "nothing.pth")
