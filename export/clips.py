@@ -65,25 +65,36 @@ def read_clips(folder: Path, name: str, known: Sequence[str]) -> Clips:
     Raises:
         ExportError: A file cannot be decoded, there are fewer than two, or a label is missing or unknown.
     """
+    files = sorted(file for file in folder.iterdir() if _is_medium(file))
+    if len(files) < 2:
+        raise ExportError(f"{folder} holds {len(files)} media files: one half calibrates, the other is measured on")
+    # Before the files are decoded, which may take long.
+    labels = _labels(folder, files, name, known)
+    return Clips(_decoded(folder, files, name), labels)
+
+
+def _is_medium(file: Path) -> bool:
+    # What begins with a dot was left by file managers.
+    return file.is_file() and file.suffix != ".json" and not file.name.startswith(".")
+
+
+def _decoded(folder: Path, files: Sequence[Path], name: str) -> list[NDArray[np.uint8]]:
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "views.npz"
-        command = ["service.media.extract", str(folder), str(output)]
-        count = sum(file.is_file() and file.suffix != ".json" for file in folder.iterdir())
+        request = json.dumps({"files": [str(file) for file in files], "request": _request(name)})
+        relief = "leave out the longest videos and the largest pictures, or have more of it free"
         try:
-            run_module(command, count, "file", _request(name))
+            run_module(["service.media.extract", str(output)], len(files), "file", request, relief)
         except ExportError as error:
             raise ExportError(f"{folder} cannot be decoded: {error}") from error
         with np.load(output, allow_pickle=False) as stored:
-            files = stored["names"].tolist()
             views = [stored[str(number)][0] for number in range(len(files))]
     if model_entry(name).weights.task == "image_classification":
         views = [view[0] for view in views]  # the decoder gives every view a time axis: (1, H, W, 3) -> (H, W, 3)
-    if len(views) < 2:
-        raise ExportError(f"{folder} holds {len(views)} media files: one half calibrates, the other is measured on")
-    return Clips(views, _labels(folder, files, known))
+    return views
 
 
-def _request(name: str) -> str:
+def _request(name: str) -> dict[str, Any]:
     if model_entry(name).weights.task == "image_segmentation":
         protocol: dict[str, Any] = {"kind": "pictures", "preprocessing": whole_picture(name).model_dump(mode="json")}
         protocol |= {"fps": _ONE_PICTURE_FPS, "max_pictures": 1, "max_total_pixels": _LIMITS["max_pixels"]}
@@ -91,15 +102,26 @@ def _request(name: str) -> str:
         parts: dict[str, Any] = dict(view_protocol(name))
         protocol = {"kind": "views", **{key: part.model_dump(mode="json") for key, part in parts.items()}}
         protocol["views"] |= {"clips": 1, "crops": 1}
-    return json.dumps({**protocol, "limits": _LIMITS})
+    return {**protocol, "limits": _LIMITS}
 
 
-def _labels(folder: Path, files: list[str], known: Sequence[str]) -> list[int] | None:
+def _labels(folder: Path, files: Sequence[Path], name: str, known: Sequence[str]) -> list[int] | None:
     path = folder / LABELS_FILE
     if not path.is_file():
         return None
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        return [known.index(given[file]) for file in files]
-    except (ValueError, LookupError, TypeError) as error:
-        raise ExportError(f"{path} must give one of the model's labels for every file: {error}") from error
+        # Some editors begin a file with a byte order mark.
+        given = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except ValueError as error:
+        raise ExportError(f"{path} is no JSON in UTF-8: {error}") from error
+    if not isinstance(given, dict):
+        raise ExportError(f'{path} must be an object that gives every file a label, {{"FILE": "LABEL", ...}}')
+    for file in files:
+        if file.name not in given:
+            raise ExportError(f"{path} gives no label for {file.name!r}: it must name every media file of the folder")
+        if given[file.name] not in known:
+            some = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
+            raise ExportError(
+                f"{path}: {file.name!r}: {given[file.name]!r:.80} is none of the {len(known)} labels of {name} ({some})"
+            )
+    return [known.index(given[file.name]) for file in files]

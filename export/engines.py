@@ -33,7 +33,8 @@ def check_engine(builder: EngineBuilder, name: str, model_file: Path, precision:
         "is_for_here": False,
     }
     try:
-        return run_module(["service.runtimes.tensorrt.build", builder], content=json.dumps(request)).strip()
+        command = ["service.runtimes.tensorrt.build", builder]
+        return run_module(command, content=json.dumps(request), relief="try a smaller --max-batch-size").strip()
     except ExportError as error:
         raise ExportError(f"{builder} makes no engine of {model_file.name}: {error}") from error
 

@@ -62,7 +62,9 @@ def tracked(parts: Sequence[T], unit: str) -> Iterator[T]:
             count.add()
 
 
-def run_module(arguments: Sequence[str], parts: int = 0, unit: str = "", content: str = "") -> str:
+def run_module(
+    arguments: Sequence[str], parts: int = 0, unit: str = "", content: str = "", relief: str = "have more of it free"
+) -> str:
     """Run `python -m` with the arguments in another process, show its parts, and return what it printed.
 
     Args:
@@ -70,7 +72,8 @@ def run_module(arguments: Sequence[str], parts: int = 0, unit: str = "", content
         parts: How often it will print PART_DONE on a line of its own; these lines are left out. Without any
             nothing is shown.
         unit: What a part is called.
-        content: Its standard input; short.
+        content: Its standard input.
+        relief: What its caller can do if the memory is too little for it.
 
     Raises:
         ExportError: It failed; with the end of what it wrote to standard error.
@@ -96,12 +99,12 @@ def run_module(arguments: Sequence[str], parts: int = 0, unit: str = "", content
             process.wait()
         if process.returncode:
             errors.seek(0)
-            raise ExportError(errors.read().strip()[-2000:] or _end_without_a_word(process.returncode))
+            raise ExportError(errors.read().strip()[-2000:] or _end_without_a_word(process.returncode, relief))
     return printed
 
 
-def _end_without_a_word(status: int) -> str:
-    killed = "; the kernel kills what takes too much memory: try a smaller --max-batch-size"
+def _end_without_a_word(status: int, relief: str) -> str:
+    killed = f"; the kernel kills what takes too much memory: {relief}"
     return f"its process ended with status {status}{killed if status == -signal.SIGKILL else ''}"
 
 

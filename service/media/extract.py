@@ -1,16 +1,18 @@
 """Decode the media files of a folder as the server would, and keep the pixels: `python -m service.media.extract`.
 
-    extract FOLDER OUT < request.json
+    extract OUT < '{"files": [PATH, ...], "request": {...}}'
 
-The request is that of a decode worker (service/media/types.py). OUT becomes a .npz file with the names of the media
-files in order, `names`, and an array for each by its place, `0` and so on: the views or pictures, uint8. The exporter
+The request is that of a decode worker (service/media/types.py). OUT becomes a .npz file with an array for each file by
+its place, `0` and so on: the views or pictures, uint8. No more than one file's are held in memory. The exporter
 calibrates with them; it decodes nothing itself. A dot on a line of its own tells that a file is done.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,18 +45,18 @@ def extract(file: Path, request: AnyRequest) -> NDArray[np.uint8]:
 
 def main() -> int:
     """Write the pixels of all files; 1 if one cannot be decoded."""
-    folder, output = Path(sys.argv[1]), Path(sys.argv[2])
-    request = ANY_REQUEST.validate_json(sys.stdin.buffer.read())
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix != ".json")
-    pixels: dict[str, NDArray[np.uint8]] = {}
-    for number, file in enumerate(files):
-        try:
-            pixels[str(number)] = extract(file, request)
-        except ServiceError as error:
-            print(f"{file}: {error}", file=sys.stderr)
-            return 1
-        print(".", flush=True)
-    np.savez(output, names=np.array([file.name for file in files], str), **pixels)  # type: ignore[arg-type]
+    given = json.load(sys.stdin)
+    request = ANY_REQUEST.validate_python(given["request"])
+    with ZipFile(sys.argv[1], "w") as output:
+        for number, file in enumerate(given["files"]):
+            try:
+                pixels = extract(Path(file), request)
+            except ServiceError as error:
+                print(f"{file}: {error}", file=sys.stderr)
+                return 1
+            with output.open(f"{number}.npy", "w", force_zip64=True) as array:
+                np.lib.format.write_array(array, pixels, allow_pickle=False)
+            print(".", flush=True)
     return 0
 
 

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from demo.labelled import write_clips
-from export.clips import read_clips
 from export.errors import ExportError
 from export.graph import served_network
 from export.half_precision import converted
 from export.quantization import quantise
 from export.verification import torch_outputs
-from models import create_model, load_checkpoint, model_entry
+from models import create_model, load_checkpoint
 from service.errors import ManifestError
 from service.manifest import Artefact, PrecisionName, read_artefact
 from service.repository.served import check_parity
@@ -218,47 +217,16 @@ def test_builder_that_is_not_installed_is_named(tmp_path: Path) -> None:
     assert "tensorrt is not installed: pip install 'clipserve[tensorrt]'" in run.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [("zz.mp4", b"no clip", "zz.mp4"), ("labels.json", b'{"00000": "flying"}', "must give one of the model's labels")],
-)
-def test_folder_that_cannot_be_used_is_named(
-    clips: Path, tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
+def test_file_that_is_no_medium_is_named(clips: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     folder.mkdir()
     for number in ("00000", "00001"):
         shutil.copy(clips / number, folder)
-    (folder / name).write_bytes(content)
+    (folder / "zz.mp4").write_bytes(b"no clip")
     run = export("--calibration", str(folder), "--out", str(tmp_path / "repository"))
     assert run.returncode == 1
-    assert message in run.stderr
+    assert "zz.mp4" in run.stderr
     assert not list((tmp_path / "repository").glob("*"))
-
-
-def test_image_network_is_calibrated_with_single_frames(clips: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    for number in ("00000", "00001"):
-        shutil.copy(clips / number, folder)
-    assert [view.shape for view in read_clips(folder, "uniformer_s_in1k", ()).views] == [(224, 224, 3)] * 2
-
-
-def test_of_every_file_one_view_is_decoded(clips: Path, tmp_path: Path) -> None:
-    """Whatever the files are called, and however many views the network's protocol has."""
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    for number, name in (("00000", "file"), ("00001", "0")):
-        shutil.copy(clips / number, folder / name)
-    assert model_entry("mvit_b_16x4_charades").weights.views.clips > 1
-    assert [view.shape for view in read_clips(folder, "mvit_b_16x4_charades", ()).views] == [(16, 224, 224, 3)] * 2
-    pictures = read_clips(folder, "uniformer_tiny_shapes_fpn", ()).views
-    assert [view.ndim for view in pictures] == [3, 3]
-    # The labels are another network's, or no labels at all.
-    for labels in (json.dumps({"0": "cat", "file": "cat"}), "[]"):
-        (folder / "labels.json").write_text(labels)
-        with pytest.raises(ExportError, match="must give one of the model's labels for every file"):
-            read_clips(folder, "uniformer_s_in1k", ("dog",))
 
 
 def test_weight_that_does_not_fit_is_named() -> None:
