@@ -29,3 +29,9 @@ def test_files_are_kept_until_what_makes_them_changes(tmp_path: Path, monkeypatc
     monkeypatch.setattr("export.sources.version", lambda tool: "0.0" if tool == "onnxruntime" else version(tool))
     assert not files() & first
     assert len(made) == 6
+
+
+def test_title_tells_a_size_that_is_not_the_registry_s() -> None:
+    assert Subject("mlp3d_xs_k400").title == "mlp3d_xs_k400"
+    assert Subject("mlp3d_xs_k400", size=128).title == "mlp3d_xs_k400, 64x128x128"
+    assert Subject("smlpnet_t_in1k", size=160).title == "smlpnet_t_in1k, 160x160"
