@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import entry_points, version
 from typing import Protocol
 
@@ -17,7 +18,8 @@ from service.logs import configure_logging
 from service.options import add_setting_options, chosen_configuration
 from service.predict_command import PredictCommand
 from service.runtimes.kinds import KINDS
-from service.server import run_server
+from service.server import leave, run_server
+from service.signals import on_early_stop
 from service.supervisor import supervise
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,8 @@ class ServeCommand:
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Run the server until it is stopped; 1 if it could not start."""
+        # To be stopped is no failure, however early it comes.
+        on_early_stop(partial(leave, 0))
         configuration = chosen_configuration(arguments)
         if configuration.problems:
             for problem in configuration.problems:

@@ -14,6 +14,7 @@ from service.listening import Listener
 from service.logs import configure_logging
 from service.server import Server, leave, run_and_leave
 from service.settings import Settings
+from service.signals import take_stop_signals
 from service.supervisor import READY
 
 
@@ -32,6 +33,8 @@ class SupervisedServer(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, listen, report."""
+        # They have been held since the parent started this process.
+        take_stop_signals()
         await super().startup(sockets)
         asyncio.get_running_loop().add_reader(self._control, self._obey)
         # A parent that is gone already is noticed by the reader.

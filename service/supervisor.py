@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from service.settings import Settings
+from service.signals import STOP_SIGNALS, stop_signals_held
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Supervisor:
     async def run(self) -> int:
         """Run until a signal; return 0, or 1 if a process failed to start or did not drain well."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop, number)
         await asyncio.gather(*(self._keep_running() for _ in range(self._settings.processes)))
         return self._status
@@ -99,7 +100,9 @@ class Supervisor:
         descriptors = [theirs.fileno(), *(listener.fileno() for listener in self._listeners)]
         with ours:
             # The process is to know what was given and what is a default.
-            with theirs, _memory_file(self._settings.model_dump_json(exclude_unset=True)) as settings:
+            given = self._settings.model_dump_json(exclude_unset=True)
+            # A supervisor's signal to all processes must not end one that has not begun to handle it.
+            with theirs, _memory_file(given) as settings, stop_signals_held():
                 process = await asyncio.create_subprocess_exec(
                     # Without -P Python would look for all modules in the present folder first.
                     *(sys.executable, "-P", "-m", "service.supervised"),

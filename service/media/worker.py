@@ -71,10 +71,7 @@ def main() -> None:
 
 def _prepare() -> None:
     """Do what cannot be done in the sandbox."""
-    # A terminal or a supervisor signals the whole process group; the server decides when its workers end, and if it
-    # dies without a word, so do they.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A server that dies without a word takes its workers with it.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     cv2.setNumThreads(1)
     os.nice(NICENESS)

@@ -47,6 +47,7 @@ from service.media.types import (
     PictureResult,
     WorkerReady,
 )
+from service.signals import stop_signals_held
 
 logger = logging.getLogger(__name__)
 
@@ -225,13 +226,7 @@ class WorkerProcess:
 
 async def _start_process(module: str, descriptor: int, memory_bytes: int) -> subprocess.Popen[bytes]:
     """Start the program `module` with the socket `descriptor`; whoever is cancelled meanwhile leaves none behind."""
-    # Without -P Python would look for all modules in the present folder first.
-    command = [sys.executable, "-P", "-m", module, str(descriptor), str(memory_bytes)]
-    starting = asyncio.create_task(
-        asyncio.to_thread(
-            subprocess.Popen, command, pass_fds=[descriptor], env=_environment(), stdin=subprocess.DEVNULL
-        )
-    )
+    starting = asyncio.create_task(asyncio.to_thread(_create_process, module, descriptor, memory_bytes))
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
@@ -239,6 +234,16 @@ async def _start_process(module: str, descriptor: int, memory_bytes: int) -> sub
         process.kill()
         process.wait()
         raise
+
+
+def _create_process(module: str, descriptor: int, memory_bytes: int) -> subprocess.Popen[bytes]:
+    # Without -P Python would look for all modules in the present folder first.
+    command = [sys.executable, "-P", "-m", module, str(descriptor), str(memory_bytes)]
+    # A terminal or a supervisor signals the server and its workers alike; the server decides when these end.
+    with stop_signals_held():
+        return subprocess.Popen(  # noqa: S603
+            command, pass_fds=[descriptor], env=_environment(), stdin=subprocess.DEVNULL
+        )
 
 
 def _environment() -> dict[str, str]:
