@@ -11,10 +11,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# Two stamps, so that `make demo` on a fresh machine fetches what serving needs and nothing else.
+# Three stamps, so that `make demo` on a fresh machine fetches what serving needs and nothing else, and `make export` not
+# what the tests need.
 $(VENV)/serving: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt -e '.[cpu]'
+	touch $@
+
+$(VENV)/exporting: $(VENV)/serving
+	$(PIP) install -q -c constraints.txt -e '.[cpu,export]'
 	touch $@
 
 $(VENV)/everything: $(VENV)/serving
@@ -24,7 +29,7 @@ $(VENV)/everything: $(VENV)/serving
 demo: $(VENV)/serving ## serve the demo models, POST the sample clip and pictures, print the answers (KEEP=1: stay up)
 	$(BIN)/python -m demo.run --port $(PORT) $(if $(KEEP),--keep)
 
-install: $(VENV)/everything ## make .venv with all dependencies
+install: $(VENV)/everything ## make .venv with all dependencies, tensorrt-rtx (NVIDIA's licence) among them
 
 test: install ## run the test suite
 	$(BIN)/python -m pytest
@@ -71,7 +76,7 @@ type: install ## check types
 serve: $(VENV)/serving ## serve model_repository/ on PORT
 	$(BIN)/clipserve serve --port $(PORT) --default-model uniformer_tiny_shapes
 
-export: install ## export NAME (make export NAME=uniformer_s_16x4_k400 CHECKPOINT=file.pth)
+export: $(VENV)/exporting ## export NAME (make export NAME=uniformer_s_16x4_k400 CHECKPOINT=file.pth)
 	$(BIN)/clipserve export $(NAME) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 loadtest: install ## headless Locust against a server of its own (USERS=8 DURATION=20s)

@@ -149,11 +149,12 @@ def picture(level: int) -> bytes:
     return file.getvalue()
 
 
-def test_artefact_that_is_written_by_hand_is_served(tmp_path: Path) -> None:
+@pytest.mark.parametrize("maker", [0, 1], ids=["onnx_helper", "torch"])
+def test_artefact_that_is_written_by_hand_is_served(tmp_path: Path, maker: int) -> None:
     page = ROOT / "docs/artefact.md"
-    make_files, fill_in_digests = blocks(page, "python")
+    *make_files, fill_in_digests = blocks(page, "python")
     (text,) = blocks(page, "json")
-    run_python(make_files, tmp_path)
+    run_python(make_files[maker], tmp_path)
     (tmp_path / "my_models/brightness/1/manifest.json").write_text(text)
     run_python(fill_in_digests, tmp_path)
     with serving(tmp_path, repository=tmp_path / "my_models") as server:
@@ -206,11 +207,11 @@ def test_readme_counts_the_registered_names() -> None:
     assert f"lists all {len(list_models())}" in page
 
 
-def test_page_of_gpus_lists_every_kind_of_network() -> None:
+def test_page_of_engines_lists_every_kind_of_network() -> None:
     # Here, because it needs TensorRT-RTX when it is imported.
     from tests.export.test_tensorrt_engines import SHORT
 
-    page = (ROOT / "docs/gpu.md").read_text()
+    page = (ROOT / "docs/engines.md").read_text()
     assert re.findall(r"^\| (\w+) \| (?:fp32|\|)", page, re.MULTILINE) == sorted(SHORT)
     assert f"{len(SHORT)} such kinds" in page
 
