@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from demo.local_server import DIRECT, local_server
@@ -71,6 +73,16 @@ def keep(address: str, pictures: Iterable[str]) -> None:
         print()
 
 
+def end_on_signals() -> None:
+    """Have a closed terminal and a plain `kill` end this process as an exception does, so that its server ends too."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
 def read_expected(name: str) -> dict[str, Any]:
     """Return what each sample shows, by its file's name."""
     expected: dict[str, Any] = json.loads((MEDIA_FOLDER / name).read_text())
@@ -83,6 +95,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000, help="port to serve on (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep serving until Ctrl-C")
     arguments = parser.parse_args()
+    end_on_signals()
     labels, shares = read_expected("labels.json"), read_expected("shares.json")
     with local_server(arguments.port, default_model=DEFAULT_MODEL) as server:
         address = server.url

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
 from demo.local_server import free_port
 
@@ -36,6 +37,22 @@ def test_server_that_stops_is_offered_to_nobody() -> None:
     assert process.returncode == 0, printed
     assert "http://" not in printed
     assert printed.endswith("`make demo KEEP=1` keeps it up, with a page to try it by hand\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_server_ends_with_the_demo(number: signal.Signals) -> None:
+    with demo("--keep") as process:
+        assert process.stdout is not None
+        text = ""
+        while "serving until" not in text:
+            text += process.stdout.readline()
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        page = re.search(r"^page: (http\S+) ", text, re.MULTILINE)
+        assert page
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(page[1])
+    assert process.returncode == 128 + number
 
 
 def test_server_that_is_kept_tells_its_addresses() -> None:
