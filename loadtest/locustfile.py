@@ -26,6 +26,9 @@ from demo.clips import generate_file
 SEED = 20
 GENERATED_CLIPS = 33  # three of each class
 REFUSALS = (429, 503)
+# For a server that wants a key.
+KEY = os.environ.get("CLIPSERVE_API_KEY")
+AUTHORIZATION = {"Authorization": f"Bearer {KEY}"} if KEY else {}
 PARTS = ("receive", "decode", "queue", "inference")
 
 
@@ -77,7 +80,7 @@ class ClipUser(FastHttpUser):
     @task
     def classify(self) -> None:
         """Post one clip; when the server refuses it, wait as long as it says."""
-        headers = {"Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": "application/octet-stream", **AUTHORIZATION}
         with self.client.post(
             "/v1/classify", data=random.choice(clips), headers=headers, catch_response=True
         ) as response:

@@ -10,6 +10,7 @@ import pytest
 
 from loadtest import __main__ as command
 from service.machine import cpu_model
+from tests.keys import entry, setting
 from tests.server import ROOT, link_models
 
 
@@ -50,6 +51,18 @@ def test_summary_says_what_was_measured(
     written = {file.name for file in results.iterdir()}
     assert {"summary.json", "server.log", "locust.log", "locust_stats.csv"} <= written
     assert "old" not in written
+
+
+def test_key_is_shown_to_a_server_that_wants_one(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPSERVE_REPOSITORY", str(link_models(tmp_path)))
+    monkeypatch.setenv("CLIPSERVE_API_KEYS", setting(entry("load", "a-key-of-the-load-test")))
+    monkeypatch.setenv("CLIPSERVE_API_KEY", "a-key-of-the-load-test")
+    command.main(["--users", "1", "--duration", "2s"])
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["errors"] == 0
+    assert summary["clips"] > 0
 
 
 def test_server_that_does_not_start_says_why(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
