@@ -167,6 +167,21 @@ def test_artefact_that_is_written_by_hand_is_served(tmp_path: Path, maker: int) 
         assert len(answer.json()["views"][0]["frames"]) == 8
 
 
+def test_network_is_fine_tuned_exported_and_served(folder: Path) -> None:
+    page = ROOT / "docs/fine_tuning.md"
+    train, other_weights = blocks(page, "python")
+    run_python(train, folder)
+    run_python(other_weights, folder)
+    name_classes, export, _ = indented_lines(page)
+    subprocess.run(name_classes, cwd=folder, shell=True, check=True)
+    run_python(f"import sys; from service.cli import main; sys.exit(main({shlex.split(export)[1:]}))", folder)
+    names = (folder / "my_classes.txt").read_text().splitlines()
+    with serving(folder, repository=folder / "my_models") as server:
+        clip = (ROOT / "demo/media/sample.mp4").read_bytes()
+        answer = httpx.post(f"{server.url}/v1/classify", content=clip, timeout=60).json()
+    assert {prediction["label"] for prediction in answer["predictions"]} == set(names)
+
+
 def test_every_field_of_the_manifest_is_described() -> None:
     page = (ROOT / "docs/artefact.md").read_text()
     kinds = [manifest.ClassifierManifest, manifest.SegmenterManifest, manifest.Precision, manifest.Verification]
