@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from models import list_models, model_entry
+from models import model_entry
 
 SERVED_TASKS = ("video_classification", "image_classification", "image_segmentation")
-
-
-def servable_models() -> list[str]:
-    """Return the registered names that can be exported."""
-    return [name for name in list_models() if is_servable(name)]
 
 
 def is_servable(name: str) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.errors import ExportError
-from export.names import is_pattern, matching, servable_models
-from models import model_entry
+from export.names import is_pattern, is_servable, matching
+from models import list_models, model_entry
 
 
 def matching_models(patterns: list[str]) -> list[str]:
     """Return the names that are meant, each once: names as they are, and for a pattern all that match and are served.
 
     Raises:
-        ExportError: Nothing matches a pattern, or a name is unknown.
+        ExportError: Nothing that is served matches a pattern, or a name is unknown.
     """
     names: list[str] = []
     for pattern in patterns:
@@ -23,9 +23,17 @@ def matching_models(patterns: list[str]) -> list[str]:
 
 def _matching(pattern: str) -> list[str]:
     try:
-        return matching(pattern, servable_models()) if is_pattern(pattern) else [model_entry(pattern).name]
+        found = matching(pattern, list_models()) if is_pattern(pattern) else [model_entry(pattern).name]
     except ValueError as error:
         raise ExportError(str(error)) from error
+    served = [name for name in found if is_servable(name)]
+    # One that is meant by its own name is refused when its turn comes.
+    if served or not is_pattern(pattern):
+        return served or found
+    tasks = " or ".join(sorted({model_entry(name).weights.task for name in found}))
+    raise ExportError(
+        f"all that {pattern!r} matches is for {tasks}, which the server does not answer yet: {', '.join(found)}"
+    )
 
 
 def find_checkpoint(name: str, given: Path | None, alone: bool) -> Path | None:
