@@ -10,6 +10,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -22,11 +23,14 @@ from export.graph import INPUT_NAME, LOGITS_NAME
 from export.progress import Report, tracked
 from export.rewrites.int8 import prepare_for_int8
 
+T = TypeVar("T")
+
 LAYERS = ("Conv", "MatMul", "Gemm")
 # Relative error of the logits above which layers are left as they are, until it is below. The root mean square over
 # views: a file that is right about most and far off about a few is worse than one that is a little off about all.
 TARGET_ERROR = 0.04
-# Views that a file is judged by, and those of them that tell which layer does more harm than another.
+# How many views a file is judged by, and how many of them tell which layer does more harm than another. Both are taken
+# evenly, for the files come by their names, which often begin with the class.
 _JUDGED, _JUDGED_BY_LAYER = 64, 8
 
 
@@ -80,8 +84,9 @@ class _Quantiser:
         prepared = onnx.load(self._prepared)
         prepare_for_int8(prepared.graph)
         onnx.save(prepared, self._prepared)
+        self._judged = _evenly(views, _JUDGED)
         # Of pictures of different sizes the logits have different shapes.
-        self._wanted = _logits(model, views[:_JUDGED])
+        self._wanted = _logits(model, self._judged)
 
     def layers(self) -> list[str]:
         """Return the names of all layers that can be quantised."""
@@ -110,8 +115,8 @@ class _Quantiser:
         )
 
     def error(self, file: Path, views: int = _JUDGED) -> float:
-        """Return the relative error of a file's logits against the float32 file's, over the first `views`."""
-        pairs = zip(_logits(file, self._views[:views]), self._wanted[:views], strict=True)
+        """Return the relative error of a file's logits against the float32 file's, over `views` of the judged ones."""
+        pairs = zip(_logits(file, _evenly(self._judged, views)), _evenly(self._wanted, views), strict=True)
         errors = [np.linalg.norm(actual - wanted) / np.linalg.norm(wanted - wanted.mean()) for actual, wanted in pairs]
         return float(np.sqrt(np.mean(np.square(errors))))
 
@@ -130,6 +135,12 @@ class _Views(CalibrationDataReader):  # type: ignore[misc]
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         view = next(self._views, None)
         return None if view is None else {INPUT_NAME: view[None]}
+
+
+def _evenly(items: Sequence[T], count: int) -> list[T]:
+    """Return `count` of the items, each from the middle of a part of equal length; all, if there are no more."""
+    count = min(count, len(items))
+    return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
 
 
 def _logits(file: Path, views: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:

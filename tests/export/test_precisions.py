@@ -326,5 +326,21 @@ def test_int8_is_judged_by_pictures_of_different_sizes(tmp_path: Path) -> None:
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(output).graph.node}
 
 
+def test_int8_is_judged_by_views_of_every_kind(tmp_path: Path) -> None:
+    """The last ones, such as those of the last class, are so dark that a step of int8 is more than all of them has."""
+    model, output = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
+    layers_in_a_row(model, 1)
+    rng = np.random.default_rng(0)
+    bright, dark = rng.integers(0, 256, (80, 2, 2, 3), np.uint8), rng.integers(0, 2, (20, 2, 2, 3), np.uint8)
+    dark[:, 0, 0, 0] = 1  # none is black
+    steps: list[str] = []
+    quantise(model, output, [*bright, *dark], steps.append)
+    assert len(steps) > 1, "nothing is said to suffer"
+    found = re.search(r"suffer from int8 \(relative error (\d\.\d+) with all\)", steps[1])
+    assert found
+    # A fifth of the views is off by about all that there is: a step is two.
+    assert 0.5 < float(found[1]) / (0.2**0.5) < 1.5
+
+
 def test_labels_file_names_every_clip(clips: Path) -> None:
     assert len(json.loads((clips / "labels.json").read_text())) == CLIPS == len(list(clips.iterdir())) - 1
