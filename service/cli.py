@@ -11,6 +11,7 @@ from importlib.metadata import entry_points, version
 from typing import Protocol
 
 from service.bench_command import BenchCommand
+from service.configuration import unread_variables
 from service.doctor import DoctorCommand
 from service.key_command import KeyCommand
 from service.listening import ListenError, bind
@@ -65,6 +66,7 @@ class ServeCommand:
             return 2
         settings = configuration.settings
         configure_logging(settings.log_format)
+        _warn_of_variables()
         try:
             listeners = bind(settings.host, settings.port)
         except ListenError as error:
@@ -73,6 +75,13 @@ class ServeCommand:
         for listener in listeners:
             logger.info("will listen on %s port %d", *listener.getsockname()[:2])
         return supervise(settings, listeners) if settings.processes > 1 else run_server(settings, listeners)
+
+
+def _warn_of_variables() -> None:
+    """Name what stands in the environment as if it were a setting, and does nothing."""
+    unread = [f"{name} ({hint})" if hint else name for name, hint in unread_variables().items()]
+    if unread:
+        logger.warning("no setting is called so, and nothing reads it: %s", ", ".join(unread))
 
 
 def _commands() -> dict[str, Command]:
@@ -99,10 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="clipserve", description="Serves video and image models.")
     parser.add_argument("--version", action="version", version=f"clipserve {version('clipserve')}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    commands = _commands()
+    commands, parsers = _commands(), dict[str, argparse.ArgumentParser]()
     for name, command in commands.items():
-        command.add_arguments(verbs.add_parser(name, help=command.help, description=command.help))
-    arguments = parser.parse_args(argv)
+        parsers[name] = verbs.add_parser(name, help=command.help, description=command.help)
+        command.add_arguments(parsers[name])
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        # With the usage of the verb, which parse_args would not show.
+        parsers[arguments.verb].error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return commands[arguments.verb].run(arguments)
     except ModuleNotFoundError as error:

@@ -16,12 +16,16 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
 from service.settings import LESS_THAN_ANOTHER, ApiKey, ModelSettings, Settings
-from service.validation import described, meant
+from service.validation import described, meant, similar
 
 Source = Literal["option", "environment", "file", "default"]
 
 PREFIX = Settings.model_config["env_prefix"]
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+# Of no setting, but read by the settings' file, other verbs, the load tests and the tests.
+_NO_SETTINGS = frozenset(
+    {CONFIG_VARIABLE, *(PREFIX + name for name in ["API_KEY", "CLIPS", "EXPECT_BROWSER", "GPU_PROMISED"])}
+)
 # What is never shown, be it right or wrong: somebody may have written the secret itself where its digest belongs.
 SECRET = frozenset({"api_keys"})
 # What the entries of a setting are that has such with names of their own.
@@ -71,6 +75,20 @@ def read_configuration(options: Mapping[str, Any], file: Path | None = None) -> 
     problems += [_wrong(item, places, file) for item in errors]
     sources: dict[str, Source] = {name: places[name] if name in known else "default" for name in Settings.model_fields}
     return Configuration(settings, file, sources, problems)
+
+
+def unread_variables() -> dict[str, str]:
+    """Return the variables of the environment that are called like settings and are none, with what each may mean.
+
+    That is empty where no setting is called nearly so.
+    """
+    settings = [name.upper() for name in Settings.model_fields]
+    ours = {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}
+    unread: dict[str, str] = {}
+    for name in sorted(ours - _NO_SETTINGS - {PREFIX + setting for setting in settings}):
+        close = similar(name.removeprefix(PREFIX), settings)
+        unread[name] = f"did you mean {PREFIX}{close}?" if close else ""
+    return unread
 
 
 def _sound(values: dict[str, Any]) -> tuple[Settings, list[ErrorDetails]]:
@@ -124,7 +142,8 @@ def _read_file(file: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _unknown(place: str, name: str, there: type[BaseModel]) -> str:
     """Return what to say of a name; never its value, which may be a secret under a name that is spelt wrong."""
-    hint = meant(name.rpartition(".")[2], there.model_fields)
+    # Somebody may have written the name of the variable.
+    hint = meant(name.rpartition(".")[2].lower().removeprefix(PREFIX.lower()), there.model_fields)
     return f"{place}: {name}: no setting is called so; {hint}"
 
 

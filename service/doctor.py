@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import platform
 import subprocess
 import sys
@@ -14,8 +13,7 @@ from importlib.metadata import version
 
 import av
 
-from service.client import KEY_VARIABLE
-from service.configuration import CONFIG_VARIABLE, PREFIX, Configuration, shown
+from service.configuration import Configuration, shown, unread_variables
 from service.errors import InternalError, ManifestError, RuntimeLoadError
 from service.listening import ListenError, bind
 from service.machine import available_cores, cpu_flags, cpu_model, cpu_quota, plan_threads
@@ -297,7 +295,5 @@ def _examine_settings(report: Report, configuration: Configuration) -> None:
     report.say("file", str(configuration.file or "none"))
     for name, source in configuration.sources.items():
         report.say(name, f"{shown(name, getattr(configuration.settings, name))} ({source})")
-    known = {CONFIG_VARIABLE, KEY_VARIABLE, *(PREFIX + name.upper() for name in Settings.model_fields)}
-    for name in sorted({name.upper() for name in os.environ} - known):
-        if name.startswith(PREFIX):
-            report.say(name, "in the environment, but no setting is called so")
+    for name, hint in unread_variables().items():
+        report.say(name, "; ".join(filter(None, ("in the environment, but no setting is called so", hint))))

@@ -30,8 +30,13 @@ def described(item: ErrorDetails, place: str, *, hidden: bool = False) -> str:
 def meant(name: str, known: Iterable[str]) -> str:
     """Return what to say of a name that is not known: which one may be meant, or which there are."""
     names = list(known)
-    similar = get_close_matches(name, names, n=1)
-    return f"did you mean {similar[0]}?" if similar else f"there are {', '.join(names) or 'none'}"
+    close = similar(name, names)
+    return f"did you mean {close}?" if close else f"there are {', '.join(names) or 'none'}"
+
+
+def similar(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like one that is not known; None if none is."""
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
 def reason(item: ErrorDetails) -> str:

@@ -45,6 +45,7 @@ def find_artefacts(repository: Path) -> dict[str, Versions]:
     Raises:
         ManifestError: The folder is missing, cannot be read, or holds no artefact.
     """
+    repository = repository.absolute()
     try:
         models = {model.name: dict(sorted(_versions(model))) for model in _folders(repository)}
     except OSError as error:
@@ -52,8 +53,7 @@ def find_artefacts(repository: Path) -> dict[str, Versions]:
     found = {name: models[name] for name in sorted(models) if models[name]}
     if not found:
         raise ManifestError(
-            f"{repository.absolute()} holds no model (looked for <name>/<version>/{MANIFEST_FILE}"
-            f"{_locked(repository)}): {_CURE}"
+            f"{repository} holds no model (looked for <name>/<version>/{MANIFEST_FILE}{_locked(repository)}): {_CURE}"
         )
     return found
 

@@ -13,7 +13,7 @@ import pytest
 from service.settings import Settings
 from tests.command import clipserve, finding
 from tests.keys import bearer, entry, setting
-from tests.server import serving
+from tests.server import ROOT, serving
 
 
 def write(folder: Path, text: str) -> Path:
@@ -80,6 +80,7 @@ def test_option_names_another_file_than_the_environment(tmp_path: Path) -> None:
         ("drain_timeout = 2\ndrain_delay = 2.5", ["drain_timeout=2", "drain_delay=2.5"]),
         ("[models.m]\nrequest_timeout = inf", ["models.m.request_timeout=inf", "finite"]),
         ("max_veiws = 3", ["max_veiws", "did you mean max_views?"]),
+        ("CLIPSERVE_PORT = 9", ["CLIPSERVE_PORT: no setting is called so; did you mean port?"]),
         ("_cli_parse_args = true", ["_cli_parse_args", "no setting is called so", "max_views", "cache"]),
         ("port = 70000\nmax_views = 'many'", ["port=70000", "65535", "max_views='many'", "integer"]),
         ("[models.m]\nmax_batch = 4", ["models.m.max_batch: ", "no setting is called so", "max_batch_size"]),
@@ -178,6 +179,32 @@ def test_wrong_value_in_environment_or_option_says_so() -> None:
     assert "CLIPSERVE_API_KEYS: api_keys=(hidden): not JSON" in run.stderr
     assert "--max-views: max_views='none': should be a valid integer" in run.stderr
     assert "s3cret" not in run.stderr
+
+
+def test_variables_that_nothing_reads_are_named_at_the_start(tmp_path: Path) -> None:
+    given = {
+        "CLIPSERVE_MAX_BATCHSIZE": "4",
+        "CLIPSERVE_ZZZ": "1",
+        "CLIPSERVE_API_KEY": "s3cret",
+        "CLIPSERVE_CONFIG": "",
+    }
+    run = clipserve("serve", "--repository", str(tmp_path / "none"), "--port", "0", **given)
+    (warning,) = (line for line in run.stderr.splitlines() if " WARNING " in line)
+    unread = "CLIPSERVE_MAX_BATCHSIZE (did you mean CLIPSERVE_MAX_BATCH_SIZE?), CLIPSERVE_ZZZ"
+    assert warning.endswith(f": no setting is called so, and nothing reads it: {unread}")
+
+
+def test_folder_that_is_not_there_is_named_in_full() -> None:
+    run = clipserve("serve", "--repository", "no_such_folder", "--port", "0")
+    assert run.returncode == 1
+    assert f"cannot start: {ROOT / 'no_such_folder'} cannot be read: No such file or directory" in run.stderr
+
+
+def test_unknown_option_is_refused_with_the_usage_of_its_verb() -> None:
+    run = clipserve("serve", "--bogus", "1")
+    assert run.returncode == 2
+    assert run.stderr.startswith("usage: clipserve serve ")
+    assert run.stderr.endswith("clipserve serve: error: unrecognized arguments: --bogus 1\n")
 
 
 def test_list_that_is_no_json_is_shown_as_it_should_be() -> None:

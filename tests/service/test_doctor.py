@@ -43,7 +43,8 @@ def test_settings_say_where_they_come_from() -> None:
     assert finding(run, "max_views") == "7 (option)"
     assert finding(run, "max_queue_size") == "99 (environment)"
     assert finding(run, "max_frames") == "60000 (default)"
-    assert finding(run, "CLIPSERVE_MAX_BATCH") == "in the environment, but no setting is called so"
+    unread = "in the environment, but no setting is called so; did you mean CLIPSERVE_MAX_BATCH_SIZE?"
+    assert finding(run, "CLIPSERVE_MAX_BATCH") == unread
     for name in Settings.model_fields:
         finding(run, name)
 
