@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from service.errors import RuntimeLoadError
+from service.runtimes.packages import gpu_cure
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 DEVICE = 0
@@ -59,7 +60,7 @@ def find_gpu() -> Gpu:
     try:
         from cuda.bindings import runtime as cuda
     except ImportError as error:
-        raise RuntimeLoadError(f"cuda-bindings cannot be imported ({error}): pip install 'clipserve[gpu]'") from error
+        raise RuntimeLoadError(f"cuda-bindings cannot be imported ({error}): {gpu_cure()}") from error
     try:
         # Libraries that need a GPU may crash where there is no driver, so this comes before them.
         if not _call(cuda.cudaDriverGetVersion):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from service.errors import RuntimeLoadError
@@ -12,6 +11,7 @@ from service.manifest import PrecisionName
 from service.runtimes.base import Runtime
 from service.runtimes.gpu import GpuError, find_gpu
 from service.runtimes.options import GpuOptions
+from service.runtimes.packages import gpu_cure, installed_version
 from service.runtimes.tensorrt.api import BindingsName
 
 CPU, GPU = "CPU", "GPU"
@@ -48,7 +48,7 @@ class RuntimeKind:
     @property
     def cure(self) -> str:
         """What installs the package."""
-        return f"pip install 'clipserve[{self.extra}]'"
+        return gpu_cure() if self.extra == "gpu" else f"pip install 'clipserve[{self.extra}]'"
 
     def open(
         self, model_file: Path, precision: PrecisionName, threads: int, options: GpuOptions | None = None
@@ -95,14 +95,6 @@ def clash_of_packages() -> str | None:
         "onnxruntime-gpu lies in the same folder as onnxruntime, and one has overwritten the other: "
         "uninstall both, then install the one you want"
     )
-
-
-def installed_version(package: str) -> str | None:
-    """Return the version of a distribution; None where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _onnxruntime(model_file: Path, precision: PrecisionName, threads: int, _: GpuOptions | None) -> Runtime:

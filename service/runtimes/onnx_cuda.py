@@ -16,6 +16,7 @@ from service.runtimes.base import OutputName
 from service.runtimes.buckets import run_in_buckets
 from service.runtimes.gpu import DEVICE, DeviceMemory, Pinned, Stream
 from service.runtimes.options import GpuOptions
+from service.runtimes.packages import gpu_cure
 
 PROVIDER = "CUDAExecutionProvider"
 
@@ -55,7 +56,7 @@ class OnnxCudaRuntime:
             # It falls back to the CPU by itself, and only the log tells.
             raise RuntimeLoadError(
                 f"asked for {PROVIDER}, got {', '.join(providers)}: CUDA 13 with cuBLAS, cuRAND and cuDNN 9 must be "
-                "there (pip install 'clipserve[gpu]')"
+                f"there ({gpu_cure()})"
             )
         self._input = self._session.get_inputs()[0].name
         self._sizes = options.batch_sizes
