@@ -82,7 +82,10 @@ def test_client_that_leaves_in_its_upload_is_counted_as_gone_and_as_nothing_else
 
 
 FORGOTTEN = "did you forget the @? Use `-F file=@FILE`"
-MANGLED = "sends its name if the @ is missing: use `--data-binary @FILE` or `-F file=@FILE`"
+MANGLED = (
+    "; if `curl -d` sent it, which leaves out a file's line ends and zeros, and sends its name if the @ is missing: "
+    "use `--data-binary @FILE` or `-F file=@FILE`"
+)
 JSON = "send the file's bytes as they are (`--data-binary @FILE` or `-F file=@FILE`), or JSON to /v2/models/NAME/infer"
 # Line ends and zeros of a file are what `curl -d @FILE` leaves out.
 WITHOUT_LINE_ENDS = CLIP.translate(None, b"\r\n\0")
