@@ -15,15 +15,17 @@ class Stage:
     """A part of the work on a request.
 
     Attributes:
-        name: receive, queue, decode, infer or answer. Waiting for a decode worker and for a batch are both "queue".
+        name: receive, queue.decode (for a worker), decode, queue.batch, infer or answer.
         began, ended: perf_counter().
         error: What ended it before it was done: a stable code, or the name of an exception.
+        batch_size: Largest batch that it was a part of; None where there is none.
     """
 
     name: str
     began: float
     ended: float
     error: str | None = None
+    batch_size: int | None = None
 
 
 @dataclass
@@ -47,6 +49,14 @@ class RequestContext:
     stages: dict[str, float] = field(default_factory=dict)
     history: list[Stage] = field(default_factory=list)
     error: str | None = None
+
+    @property
+    def name_and_version(self) -> tuple[str, str] | None:
+        """Name and version of the model that it is for."""
+        if self.model is None:
+            return None
+        name, _, version = self.model.rpartition("/")
+        return name, version
 
     @property
     def log_fields(self) -> dict[str, str]:
@@ -83,11 +93,13 @@ def request_id() -> str:
     return (current_request() or RequestContext()).id
 
 
-def record_stage(name: str, began: float, ended: float, error: BaseException | None = None) -> None:
+def record_stage(
+    name: str, began: float, ended: float, error: BaseException | None = None, batch_size: int | None = None
+) -> None:
     """Add a part of the work to the history of the request that the running task works on, if there is one."""
     if request := current_request():
         reason = None if error is None else getattr(error, "code", type(error).__name__)
-        request.history.append(Stage(name, began, ended, reason))
+        request.history.append(Stage(name, began, ended, reason, batch_size))
 
 
 @contextmanager

@@ -62,16 +62,22 @@ class Timing:
 
 @dataclass
 class Clock:
-    """When the stages of a request ended, perf_counter(); `queued` is what its batches waited for, one by one."""
+    """When the stages of a request ended, perf_counter().
+
+    Attributes:
+        queued: Seconds that its batches waited, one by one.
+        batch_size: Views in the largest of them.
+    """
 
     job: Job[Any]
     acquired: float = 0.0
     decoded: float = 0.0
     queued: float = 0.0
+    batch_size: int | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Record the block, which has batches run and sets `queued`, as if it had waited first and run then."""
+        """Record the block, which has batches run and calls `ran`, as if it had waited first and run then."""
         try:
             yield
         except BaseException as error:
@@ -79,8 +85,12 @@ class Clock:
             record_stage("infer", self.decoded, perf_counter(), error)
             raise
         started = self.decoded + self.queued
-        record_stage("queue", self.decoded, started)
-        record_stage("infer", started, perf_counter())
+        record_stage("queue.batch", self.decoded, started)
+        record_stage("infer", started, perf_counter(), batch_size=self.batch_size)
+
+    def ran(self, queued: float, batch_size: int) -> None:
+        """Note how long its batches waited, one by one, and how many views the largest of them had."""
+        self.queued, self.batch_size = queued, batch_size
 
     def timing(self) -> Timing:
         """Return the durations, the last stage ending now."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.batching import ViewOutput
 from service.context import stage
 from service.errors import BadParameterError, OverloadedError
 from service.job import Clock, Job, Timing, note_stages
@@ -175,14 +176,13 @@ class Pipeline:
                 priority=options.priority,
             )
             job.memory.give_back(pixels.nbytes)
-            clock.queued = min(output.queued for output in outputs)
+            batch_size = _note_run(clock, outputs)
             logits = np.stack([output.output for output in outputs])
             scores = combine_views(logits, manifest.views.combine, manifest.multi_label)
             predictions = top_k(scores, model.artefact.labels, options.top_k)
         timing = clock.timing()
         self._metrics.clips.labels(manifest.name).inc()
         self._count_run(manifest.name, timing, len(outputs))
-        batch_size = max(output.batch_size for output in outputs)
         return Classification(predictions, scores, decoded.result, timing, batch_size)
 
     async def input_views(
@@ -215,7 +215,7 @@ class Pipeline:
         with clock.running():
             # One picture after the other: the logits of all of them would be too much to hold.
             masks = [await segmenter.mask(picture) for picture in pictures]
-            clock.queued = segmenter.queued
+            clock.ran(segmenter.queued, segmenter.batch_size)
         timing = clock.timing()
         self._metrics.clips.labels(manifest.name).inc()
         self._count_run(manifest.name, timing, segmenter.views)
@@ -245,11 +245,11 @@ class Pipeline:
         clock = Clock(job, acquired=job.received, decoded=job.received)
         with clock.running():
             outputs = await job.caller.submit(frames, output, priority)
-            clock.queued = min(output.queued for output in outputs)
+            batch_size = _note_run(clock, outputs)
         self._count_run(job.model.manifest.name, clock.timing(), len(frames))
         rows = [output.output for output in outputs]
         stacked = await off_loop(sum(row.nbytes for row in rows), np.stack, rows)
-        return RunResult(stacked, max(output.batch_size for output in outputs))
+        return RunResult(stacked, batch_size)
 
     async def _pictures(
         self, job: Job[SegmenterManifest], upload: int, options: SegmentOptions, clock: Clock
@@ -279,7 +279,7 @@ class Pipeline:
     ) -> Decoded[ResultT]:
         """Decode the upload for a model."""
         name = model.manifest.name
-        with stage("queue"):
+        with stage("queue.decode"):
             worker = await self._free_worker(model, clock, priority)
         clock.acquired = perf_counter()
         try:
@@ -352,6 +352,13 @@ class Pipeline:
         metrics.queue_seconds.labels(name).observe(timing.queue)
         metrics.inference_seconds.labels(name).observe(timing.inference)
         metrics.views.labels(name).inc(views)
+
+
+def _note_run(clock: Clock, outputs: list[ViewOutput]) -> int:
+    """Tell the clock of the run of one submit; return the size of its largest batch."""
+    batch_size = max(output.batch_size for output in outputs)
+    clock.ran(min(output.queued for output in outputs), batch_size)
+    return batch_size
 
 
 def _check_part(start: float | None, end: float | None) -> None:

@@ -14,6 +14,7 @@ from service.context import Stage
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span, Tracer
+    from opentelemetry.util.types import AttributeValue
 
 NAME = "clipserve"
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
@@ -58,9 +59,13 @@ def add_stage_spans(tracer: Tracer, parent: Span, stages: list[Stage]) -> None:
     # Stages are timed by a clock that never jumps, spans by the time of day.
     offset = time_ns() - perf_counter_ns()
     for stage in stages:
-        attributes = {} if stage.error is None else {"error.type": stage.error}
-        span = tracer.start_span(stage.name, context, attributes=attributes, start_time=_ns(stage.began) + offset)
+        span = tracer.start_span(stage.name, context, attributes=_about(stage), start_time=_ns(stage.began) + offset)
         span.end(_ns(stage.ended) + offset)
+
+
+def _about(stage: Stage) -> dict[str, AttributeValue]:
+    known: dict[str, AttributeValue | None] = {"error.type": stage.error, "clipserve.batch_size": stage.batch_size}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _ns(seconds: float) -> int:

@@ -8,20 +8,17 @@ from opentelemetry.trace import SpanContext, Tracer, format_span_id, format_trac
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.probes import is_probe
+from service.api.probes import is_polled
 from service.context import Stage, current_request
 from service.tracing import add_stage_spans
 
 # Tells a client which trace and span its request became (W3C, Trace Context Level 2), also where it brought none.
 TRACE_RESPONSE = "traceresponse"
-# Asked every few seconds by machines; their traces would bury the others.
-_METRICS_PATH = "/metrics"
 
 
 def is_untraced(scope: Scope) -> bool:
-    """Whether a request gets no span."""
-    path = scope.get("path", "")
-    return path == _METRICS_PATH or is_probe(path)
+    """Whether a request gets no span: those that machines repeat would bury the others."""
+    return is_polled(scope.get("path", ""))
 
 
 def _trace_response(context: SpanContext) -> str:
@@ -51,6 +48,8 @@ class Tracing:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[TRACE_RESPONSE] = _trace_response(context)
+                if asked := request.name_and_version:
+                    span.set_attributes(dict(zip(("clipserve.model", "clipserve.version"), asked, strict=True)))
                 if request.error is not None:
                     span.set_attribute("error.type", request.error)
             if message["type"] == "http.response.body" and not message.get("more_body", False) and request.history:

@@ -136,8 +136,9 @@ def test_trace_of_a_client_goes_on_through_all_stages(traced: RunningServer, col
     assert about["http.route"] == "/v1/models/{name}/classify"
     assert about["http.response.status_code"] == 200
     assert "error.type" not in about
+    assert (about["clipserve.model"], about["clipserve.version"]) == ("uniformer_tiny_shapes", "1")
 
-    assert [child.name for child in children] == ["receive", "queue", "decode", "queue", "infer", "answer"]
+    assert [child.name for child in children] == ["receive", "queue.decode", "decode", "queue.batch", "infer", "answer"]
     assert {child.parent_span_id for child in children} == {span.span_id}
     # One after the other, within the server's span, within the client's request.
     times = [(child.start_time_unix_nano, child.end_time_unix_nano) for child in children]
@@ -145,6 +146,8 @@ def test_trace_of_a_client_goes_on_through_all_stages(traced: RunningServer, col
     flat += [span.end_time_unix_nano, after]
     # Clocks of the day may be set while the test runs, by less than this.
     assert all(later - earlier > -1_000_000 for earlier, later in pairwise(flat))
+    sizes = [attributes(child).get("clipserve.batch_size") for child in children]
+    assert sizes == [None, None, None, None, answer.json()["batch_size"], None]
     told = answer.json()["timing_seconds"]
     assert seconds(children[2]) == pytest.approx(told["decode"], abs=0.005)
     assert seconds(children[1]) + seconds(children[3]) == pytest.approx(told["queue"], abs=0.005)
@@ -183,7 +186,7 @@ def test_media_that_cannot_be_decoded_are_the_clients_error(traced: RunningServe
     assert span.status.code == Status.STATUS_CODE_UNSET
     assert attributes(span)["error.type"] == code
     assert attributes(span)["http.response.status_code"] == 422
-    assert [child.name for child in children] == ["receive", "queue", "decode", "answer"]
+    assert [child.name for child in children] == ["receive", "queue.decode", "decode", "answer"]
     assert [attributes(child).get("error.type") for child in children] == [None, None, code, None]
 
 
@@ -201,7 +204,7 @@ def test_path_that_does_not_exist_names_no_route(traced: RunningServer, collecto
     assert httpx.get(f"{traced.url}/v1/no/such/thing", headers=headers).status_code == 404
     span, children = collector.wait_for(trace_id)
     assert (span.name, children) == ("GET", [])
-    assert "http.route" not in attributes(span)
+    assert {"http.route", "clipserve.model", "clipserve.version"}.isdisjoint(attributes(span))
     assert attributes(span)["error.type"] == "not_found"
 
 
@@ -214,7 +217,7 @@ def test_inference_protocol_is_traced_too(traced: RunningServer, collector: Coll
     span, children = collector.wait_for(trace_id)
     assert (span.name, span.parent_span_id.hex()) == ("POST /v2/models/{name}/infer", span_id)
     names = [child.name for child in children]
-    assert sorted(names[1:-1]) == sorted(["queue", "decode", "queue", "infer"] * 2)
+    assert sorted(names[1:-1]) == sorted(["queue.decode", "decode", "queue.batch", "infer"] * 2)
     assert (names[0], names[-1]) == ("receive", "answer")
 
 
