@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,7 +19,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 # The time at which each series began doubles the exposition and nothing reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -29,6 +29,9 @@ LOOP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 # Why a batch was not fuller: it was full; its delay was over; the rest of the queue did not fit; nobody was on the way.
 ClosedBy = Literal["full", "delay", "shape", "idle"]
+# What ended a decode worker: the time of an upload by the clock, or of the processor; a crash; a system call that is
+# forbidden; an answer that makes no sense; a caller that left it at work; somebody else.
+LostBy = Literal["timeout", "processor_time", "crash", "sandbox", "nonsense", "abandoned", "stopped"]
 
 
 class ModelMetrics:
@@ -131,6 +134,15 @@ class Metrics:
             ["model", "result"],
             registry=self._registry,
         )
+        self.decode_workers_lost = Counter(
+            "clipserve_decode_workers_lost",
+            f"Decode workers that ended and were replaced, by why ({', '.join(get_args(LostBy))})",
+            ["reason"],
+            registry=self._registry,
+        )
+        # From the beginning, so that the first one is seen as an increase.
+        for reason in get_args(LostBy):
+            self.decode_workers_lost.labels(reason)
         self.decode_sandboxed = Gauge(
             "clipserve_decode_sandboxed",
             "1 if the system calls of all decode workers are filtered, 0 if not",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import insort
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 
 from service.errors import InternalError, MediaLimitError, QueueFullError, ServiceError
 from service.media.types import AnyRequest
 from service.media.worker_process import Decoded, ResultT, UntouchedError, WorkerProcess
+from service.metrics import LostBy
 from service.priority import Priority, place_in_line
 from service.service_time import ServiceTime, retry_after
 
@@ -37,6 +38,7 @@ class DecodePool:
         timeout: Seconds that one upload may take; a worker that takes longer is killed and replaced.
         cpu_seconds: Processor time that one upload may take, whole seconds; likewise.
         sandbox: Whether workers whose system calls cannot be filtered do ("auto"), or stop the start ("required").
+        on_lost: Called whenever a worker is lost or given up, with the reason.
 
     Attributes:
         worker_module: The program that a worker runs.
@@ -52,6 +54,7 @@ class DecodePool:
         timeout: float,
         cpu_seconds: int,
         sandbox: Literal["auto", "required"] = "auto",
+        on_lost: Callable[[LostBy], None] = lambda _: None,
     ) -> None:
         self.size = workers
         self.max_waiting = max_waiting
@@ -59,6 +62,7 @@ class DecodePool:
         self.timeout = timeout
         self.cpu_seconds = cpu_seconds
         self.sandbox = sandbox
+        self._on_lost = on_lost
         self._idle: list[WorkerProcess] = []
         self._all: set[WorkerProcess] = set()
         self._waiting: list[tuple[float, asyncio.Future[WorkerProcess]]] = []
@@ -216,6 +220,7 @@ class DecodePool:
         self, worker: WorkerProcess, upload: int, request: AnyRequest, result_type: type[ResultT]
     ) -> Decoded[ResultT]:
         healthy = False
+        given_up: LostBy | None = None
         began = perf_counter()
         try:
             async with asyncio.timeout(self.timeout):
@@ -223,9 +228,13 @@ class DecodePool:
             healthy = True
             return decoded
         except TimeoutError as error:
+            given_up = "timeout"
             raise MediaLimitError(
                 f"decoding the upload takes longer than {self.timeout:g} s: send a shorter or smaller one"
             ) from error
+        except asyncio.CancelledError:
+            given_up = "abandoned"
+            raise
         except InternalError:
             # The worker is lost, or talks nonsense.
             raise
@@ -238,12 +247,13 @@ class DecodePool:
             if healthy:
                 self.release(worker)
             else:
-                self._replace(worker)
+                self._replace(worker, given_up)
 
-    def _replace(self, worker: WorkerProcess) -> None:
+    def _replace(self, worker: WorkerProcess, given_up: LostBy | None = None) -> None:
+        """Have another worker take the place of one that was given up for a reason, or that was lost."""
         # Closing kills all that are left.
         if not self._closing:
-            self._spawn(self._kill_and_add(worker))
+            self._spawn(self._kill_and_add(worker, given_up))
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
@@ -251,7 +261,8 @@ class DecodePool:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _kill_and_add(self, worker: WorkerProcess) -> None:
+    async def _kill_and_add(self, worker: WorkerProcess, given_up: LostBy | None) -> None:
+        self._on_lost(await asyncio.to_thread(worker.lost_by) if given_up is None else given_up)
         await asyncio.to_thread(worker.kill)
         self._all.discard(worker)
         while True:

@@ -47,6 +47,7 @@ from service.media.types import (
     PictureResult,
     WorkerReady,
 )
+from service.metrics import LostBy
 from service.signals import stop_signals_held
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ _ERRORS: dict[str, type[ServiceError]] = {
 }
 # Signals that a process raises against itself by what it does, as opposed to being stopped by somebody.
 _CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+_LOST_BY: dict[int, LostBy] = {signal.SIGXCPU: "processor_time", signal.SIGSYS: "sandbox"}
 # What Python and the dynamic linker go by. The rest of the server's environment may hold secrets, also under names that
 # begin like these (LD_SDK_KEY, PYTHON_KEYRING_PASSWORD).
 _ENVIRONMENT = (
@@ -194,19 +196,26 @@ class WorkerProcess:
         _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
         resource.prlimit(pid, resource.RLIMIT_CPU, (ceil(used) + seconds, hard))
 
-    def _cause_of_death(self, cpu_seconds: int) -> ServiceError:
+    def lost_by(self) -> LostBy:
+        """Return what ended the process, for which it gets a second: one that still runs is lost by what it says."""
         try:
             status = self.process.wait(1.0)
         except subprocess.TimeoutExpired:
-            raise InternalError("a decode worker closed its socket and went on running") from None
-        if -status == signal.SIGXCPU:
+            return "nonsense"
+        return "crash" if -status in _CRASH_SIGNALS else _LOST_BY.get(-status, "stopped")
+
+    def _cause_of_death(self, cpu_seconds: int) -> ServiceError:
+        reason, status = self.lost_by(), self.process.returncode
+        if reason == "nonsense":
+            return InternalError("a decode worker closed its socket and went on running")
+        if reason == "processor_time":
             return MediaLimitError(
                 f"decoding the upload takes more than {cpu_seconds} s of processor time: send a shorter or smaller one"
             )
-        if -status == signal.SIGSYS:
+        if reason == "sandbox":
             logger.error("decode worker %d tried to leave its sandbox and was ended", self.process.pid)
             return UndecodableMediaError("the upload made the decoder do what no decoder does: the file is hostile")
-        if -status in _CRASH_SIGNALS:
+        if reason == "crash":
             name = signal.Signals(-status).name
             logger.error("decode worker %d crashed with %s", self.process.pid, name)
             return UndecodableMediaError("decoding the upload crashed the decoder: the file is damaged or hostile")

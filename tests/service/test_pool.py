@@ -29,6 +29,7 @@ from service.manifest import Preprocessing
 from service.media.pool import DecodePool
 from service.media.types import DecodeResult
 from service.media.worker_process import Decoded
+from service.metrics import LostBy
 from tests.media import LIMITS, decode, decode_request, encode, numbered_frames
 from tests.processes import children, cpu_seconds, decode_workers, is_running
 from tests.server import serving
@@ -44,8 +45,11 @@ WHOLE = decode_request(kind="segments_centre", num_frames=64, rate=None, target_
 
 
 @asynccontextmanager
-async def pool(workers: int = 1, max_waiting: int = 10, seconds: float = 30.0) -> AsyncIterator[DecodePool]:
-    running = DecodePool(workers, max_waiting, memory_bytes=2 << 30, timeout=seconds, cpu_seconds=30)
+async def pool(
+    workers: int = 1, max_waiting: int = 10, seconds: float = 30.0, lost: list[LostBy] | None = None
+) -> AsyncIterator[DecodePool]:
+    note = (lambda _: None) if lost is None else lost.append
+    running = DecodePool(workers, max_waiting, memory_bytes=2 << 30, timeout=seconds, cpu_seconds=30, on_lost=note)
     await running.start()
     try:
         yield running
@@ -152,11 +156,20 @@ def test_upload_that_takes_more_memory_than_a_worker_has_is_not_called_damaged(
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGKILL, WorkerLostError), (signal.SIGSEGV, UndecodableMediaError)]
+    ("number", "error", "reason"),
+    [
+        (signal.SIGKILL, WorkerLostError, "stopped"),
+        (signal.SIGSEGV, UndecodableMediaError, "crash"),
+        (signal.SIGSYS, UndecodableMediaError, "sandbox"),
+        (signal.SIGXCPU, MediaLimitError, "processor_time"),
+    ],
 )
-def test_worker_that_dies_fails_its_request_alone_and_is_replaced(number: int, error: type[Exception]) -> None:
+def test_worker_that_dies_fails_its_request_alone_and_is_replaced(
+    number: int, error: type[Exception], reason: LostBy
+) -> None:
     async def scenario() -> None:
-        async with pool() as running:
+        lost: list[LostBy] = []
+        async with pool(lost=lost) as running:
             (victim,) = decode_workers()
             task = asyncio.create_task(decode_in(running, LONG_CLIP, WHOLE))
             await has_begun(victim)
@@ -165,17 +178,20 @@ def test_worker_that_dies_fails_its_request_alone_and_is_replaced(number: int, e
                 await task
             assert (await decode_in(running, CLIP)).result.media.frames == 40
             assert decode_workers() != {victim}
+        assert lost == [reason]
 
     asyncio.run(scenario())
 
 
 def test_worker_that_dies_idle_costs_no_request() -> None:
     async def scenario() -> None:
-        async with pool() as running:
+        lost: list[LostBy] = []
+        async with pool(lost=lost) as running:
             (victim,) = decode_workers()
             os.kill(victim, signal.SIGKILL)
             await until(lambda: not is_running(victim))
             assert (await decode_in(running, CLIP)).result.media.frames == 40
+        assert lost == ["stopped"]
 
     asyncio.run(scenario())
 
@@ -239,11 +255,13 @@ def test_upload_whose_worker_dies_of_it_costs_no_other_worker(number: int) -> No
 
 def test_overrun_is_stopped_and_named() -> None:
     async def scenario() -> None:
-        async with pool(seconds=0.05) as running:
+        lost: list[LostBy] = []
+        async with pool(seconds=0.05, lost=lost) as running:
             with pytest.raises(MediaLimitError, match=r"longer than 0.05 s"):
                 await decode_in(running, LONG_CLIP, WHOLE)
             running.timeout = 30.0
             assert (await decode_in(running, CLIP)).result.media.frames == 40
+        assert lost == ["timeout"]
 
     asyncio.run(scenario())
 
