@@ -16,7 +16,7 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
 
 from service.api import classify, health, models, page, reference, segment
-from service.api.access import REQUEST_ID, Access
+from service.api.access import MODEL_HEADERS, REQUEST_ID, Access
 from service.api.authentication import Authentication
 from service.api.cors import Cors
 from service.api.description import DescribedApp
@@ -45,7 +45,10 @@ logger = logging.getLogger(__name__)
 # What pages of the sites in `cors_origins` may send and read beyond what browsers let every page.
 CORS_METHODS = ("GET", "POST")
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "traceparent", "tracestate", HEADER_LENGTH, REQUEST_ID)
-CORS_ANSWER_HEADERS = (HEADER_LENGTH, "Retry-After", "Server-Timing", "WWW-Authenticate", REQUEST_ID, TRACE_RESPONSE)
+CORS_ANSWER_HEADERS = (
+    *(HEADER_LENGTH, "Retry-After", "Server-Timing", "WWW-Authenticate"),
+    *(REQUEST_ID, TRACE_RESPONSE, *MODEL_HEADERS),
+)
 # Objects made and kept until a garbage collection. After Python's own 700 it comes many times a second under load, and
 # stops the event loop each time for the objects of requests that wait, which are no garbage.
 COLLECT_AFTER = 10_000
@@ -152,6 +155,7 @@ def _build_state(settings: Settings, metrics: Metrics) -> ServerState:
         timeout=settings.decode_timeout,
         cpu_seconds=settings.decode_cpu_seconds,
         sandbox=settings.sandbox,
+        on_lost=lambda reason: metrics.decode_workers_lost.labels(reason).inc(),
     )
     repository, rendering = Repository(settings, metrics, threads), Rendering(threads.cores)
     return ServerState(settings, repository, pool, rendering, metrics)

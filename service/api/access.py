@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from time import perf_counter
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.probes import is_polled
 from service.api.route_names import RouteNames
 from service.context import RequestContext, begin_request
 from service.metrics import Metrics
@@ -16,6 +18,10 @@ from service.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = "X-Request-Id"
+# Of the model that gave a result: its name and its version.
+MODEL_HEADERS = ("Clipserve-Model", "Clipserve-Version")
+_LONGEST_PATH = 256
+_FIRST_ERROR = 400
 # What may stand in a log line and a header; anything else that a client sends is replaced.
 _SOUND_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -57,10 +63,13 @@ class Access:
                 headers[REQUEST_ID] = request.id
                 if request.stages:
                     headers["Server-Timing"] = _server_timing(request.stages)
+                status = message["status"]
+                if (asked := request.name_and_version) and status < _FIRST_ERROR:
+                    headers.update(dict(zip(MODEL_HEADERS, asked, strict=True)))
                 route = self._routes.of(scope)
-                self._metrics.requests.labels(route, str(message["status"])).inc()
-                if self._log:
-                    _log_answer(scope, route, message["status"], request.error, perf_counter() - began)
+                self._metrics.requests.labels(route, str(status)).inc()
+                if self._log and (status >= _FIRST_ERROR or not is_polled(scope["path"])):
+                    _log_answer(scope, route, status, request.error, perf_counter() - began)
             await send(message)
 
         await self._app(scope, receive, answer)
@@ -72,12 +81,18 @@ def _server_timing(stages: dict[str, float]) -> str:
 
 
 def _log_answer(scope: Scope, route: str, status: int, code: str | None, seconds: float) -> None:
-    method = scope["method"]
-    fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+    method, path = scope["method"], _shown(scope["path"])
+    fields = {"method": method, "route": route, "path": path, "status": status, "seconds": round(seconds, 6)}
     # Over a Unix socket there is no address.
     if scope.get("client"):
         fields["client"] = scope["client"][0]
     if code is not None:
         fields["code"] = code
     outcome = status if code is None else f"{status} {code}"
-    logger.info("%s %s %s %.3f s", method, route, outcome, seconds, extra={"fields": fields})
+    logger.info("%s %s %s %.3f s", method, path, outcome, seconds, extra={"fields": fields})
+
+
+def _shown(path: str) -> str:
+    """Return a path as it may stand in a line of the log: escaped as in a URL, and of a length that has an end."""
+    shown = quote(path[: _LONGEST_PATH + 1], safe="/:@+,")
+    return shown if len(shown) <= _LONGEST_PATH else f"{shown[:_LONGEST_PATH]}..."

@@ -13,6 +13,7 @@ from service.settings import Settings
 from tests.keys import entry, setting
 from tests.server import RunningServer, serving
 
+PICTURE = (Path(__file__).parents[2] / "demo/media/sample.jpg").read_bytes()
 CLIP = (Path(__file__).parents[2] / "demo/media/sample.mp4").read_bytes()
 
 
@@ -75,6 +76,40 @@ def test_log_is_json_and_names_the_request(tmp_path: Path) -> None:
     assert any(line["request_id"] == "-" and line["message"].startswith("ready:") for line in lines)
 
 
+def test_line_of_the_log_shows_what_was_asked_for_and_leaves_out_who_polls(tmp_path: Path) -> None:
+    with serving(tmp_path, access_log=True) as server:
+        for path in ("/healthz", "/v2/health/ready", "/metrics", "/v2/models/uniformer_tiny_shapes/ready"):
+            assert httpx.get(server.url + path).status_code == 200
+        for path in ("/nowhere?key=secret", "/two%0Alines%20%22%C3%A4", f"/{'x' * 999}", "/v2/models/none/ready"):
+            httpx.get(server.url + path)
+        metrics = server.metrics()
+        assert server.terminate() == 0
+    log = server.log.read_text()
+    # Until it was ready it was asked too, and said no.
+    shown = [path for path in re.findall(r"service\.api\.access: GET (\S+) \d+", log) if path != "/readyz"]
+    assert shown == ["/nowhere", "/two%0Alines%20%22%C3%A4", f"/{'x' * 255}...", "/v2/models/none/ready"]
+    assert "/readyz 200" not in log
+    assert "secret" not in log
+    assert "nowhere" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/classify", "application/json"),
+        ("/v1/models/uniformer_tiny_shapes_fpn/segment?output=png", "image/png"),
+        ("/v1/models/uniformer_tiny_shapes_fpn/versions/1/segment?output=overlay", "image/jpeg"),
+    ],
+)
+def test_results_of_every_form_name_their_model(server: RunningServer, path: str, kind: str) -> None:
+    name = "uniformer_tiny_shapes" if kind == "application/json" else "uniformer_tiny_shapes_fpn"
+    answer = httpx.post(server.url + path, content=PICTURE, timeout=60)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+    assert (answer.headers["clipserve-model"], answer.headers["clipserve-version"]) == (name, "1")
+    for other in (httpx.get(f"{server.url}/v1/models"), httpx.post(server.url + path, content=b"text")):
+        assert "clipserve-model" not in other.headers
+
+
 def test_what_is_refused_before_its_route_is_counted_and_logged_under_it_all_the_same(tmp_path: Path) -> None:
     keys = setting(entry("ann", "the-key"))
     with serving(tmp_path, log_format="json", access_log=True, api_keys=keys) as server:
@@ -89,4 +124,7 @@ def test_what_is_refused_before_its_route_is_counted_and_logged_under_it_all_the
     assert counted["/docs"] == "200"
     assert counted["unknown"] == "401"
     (mine,) = (line for line in lines if line["request_id"] == "mine")
+    # Until it was ready it was asked too, and said no.
+    paths = {line["path"]: line["status"] for line in lines if line.get("path") not in (None, "/readyz")}
+    assert paths == {"/v1/models/any/classify": 401, "/docs": 200, "/nowhere": 401}
     assert (mine["route"], mine["status"], mine["client"]) == ("/v1/models/{name}/classify", 401, "127.0.0.1")
