@@ -163,6 +163,7 @@ def export_model(request: ExportRequest, repository: Path, report: Report, versi
         if classes.palette:
             palette = json.dumps(classes.palette) + "\n"
             (stage.folder / PALETTE_FILE).write_text(palette, encoding="utf-8")
+        files = digests_of(stage.folder)
 
         def write_manifest(number: str) -> None:
             manifest = make_manifest(
@@ -170,7 +171,7 @@ def export_model(request: ExportRequest, repository: Path, report: Report, versi
                 number,
                 sources=sources,
                 num_classes=len(classes.labels),
-                files=digests_of(stage.folder),
+                files=files,
                 precisions=written,
                 parity=writer.parity,
             )

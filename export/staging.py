@@ -3,10 +3,14 @@
 Nothing else ever changes the repository's models, so that an export that ends at any point, however it ends, leaves
 them as they were or has finished. A killed one leaves its folder, `.clipserve-export-*`, until the next export: beside
 the repository, or inside, where the server passes it over, if that is a mount of its own or the folder above is closed.
+
+Exports never wait for each other. Which of two takes a number is settled by the rename, and that a folder belongs to a
+running export is seen by a lock inside: on a regular file, as NFS shows no other host the lock of a folder.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -19,6 +23,7 @@ from export.errors import ExportError
 from service.manifest import parse_version
 
 PREFIX = ".clipserve-export-"
+LOCK = "lock"
 
 
 class Staging:
@@ -39,33 +44,42 @@ class Staging:
 
         Args:
             name: The model's.
-            finish: Called with the number of the version to write what depends on it.
+            finish: Called with the number of the version to write what depends on it; again with another if somebody
+                else takes the number meanwhile.
             chosen: That number; None: one more than the highest there is.
 
         Raises:
-            ExportError: The chosen version is there already.
+            ExportError: The chosen version is there already, or nothing can be put into the folder of the model.
+            OSError: A file cannot be written.
         """
-        home = self._repository / name
-        # Two exports of one model must not take the same number.
-        with _locked(self._root.parent):
+        home, number = self._repository / name, 0
+        while True:
             check_free(home, chosen)
-            version = str(chosen or _next_version(home))
-            finish(version)
-            if home.exists():
-                self.folder.rename(home / version)
+            number = chosen or max(number + 1, _next_version(home))
+            finish(str(number))
+            try:
+                self._rename(home, str(number))
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
             else:
-                parent = self._root / name
-                parent.mkdir()
-                self.folder.rename(parent / version)
-                parent.rename(home)
-        return home / version
+                return home / str(number)
+
+    def _rename(self, home: Path, version: str) -> None:
+        if home.exists():
+            self.folder.rename(home / version)
+        else:
+            parent = self._root / home.name
+            parent.mkdir(exist_ok=True)
+            self.folder = self.folder.rename(parent / version)
+            parent.rename(home)
 
 
 def check_free(home: Path, chosen: int | None) -> None:
-    """Go on if a version can be put into the folder of its model; None always can.
+    """Go on if a version can be put into the folder of its model, which need not be there.
 
     Raises:
-        ExportError: It is there already.
+        ExportError: The version is there already, or nothing can be put into the folder.
     """
     if chosen is not None and os.path.lexists(home / str(chosen)):
         raise ExportError(
@@ -98,23 +112,26 @@ def check_writable(repository: Path) -> None:
 
 @contextmanager
 def staging(repository: Path) -> Iterator[Staging]:
-    """Yield a temporary folder on the repository's file system; the temporary files of all modules go there as well."""
+    """Yield a temporary folder on the repository's file system; the temporary files of all modules go there as well.
+
+    Raises:
+        OSError: The folder cannot be made.
+    """
     repository.mkdir(parents=True, exist_ok=True)
     place = _place(repository)
-    with _locked(place):
-        _remove_leftovers(place)
-        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        lock = _lock(root)
+    _remove_leftovers(place)
+    root, lock = _make_root(place)
     usual = tempfile.tempdir
-    scratch = root / "scratch"
-    scratch.mkdir()
-    tempfile.tempdir = str(scratch)
     try:
-        yield Staging(root, repository)
+        stage = Staging(root, repository)
+        scratch = root / "scratch"
+        scratch.mkdir()
+        tempfile.tempdir = str(scratch)
+        yield stage
     finally:
         tempfile.tempdir = usual
-        shutil.rmtree(root, ignore_errors=True)
-        os.close(lock)
+        with suppress(OSError):
+            _remove(root, lock)
 
 
 def _place(repository: Path) -> Path:
@@ -139,32 +156,62 @@ def _mount_of(folder: Path) -> str:
     return next(line for line in facts.splitlines() if line.startswith("mnt_id:"))
 
 
+def _make_root(place: Path) -> tuple[Path, int]:
+    """Return a new folder and the file number of its lock, as `_lock` does."""
+    while True:
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        # Until it is locked, another export that starts now takes it for a leftover.
+        with suppress(FileNotFoundError, BlockingIOError):
+            return root, _lock(root, os.O_CREAT)
+
+
 def _remove_leftovers(place: Path) -> None:
     """Remove the folders of exports that run no more: the kernel has taken their locks away."""
     for leftover in place.glob(f"{PREFIX}*"):
+        if leftover.is_symlink():
+            # None of ours; what it leads to is not to be removed.
+            continue
         with suppress(OSError):
-            os.close(_lock(leftover, wait=False))
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover, _lock(leftover))
+        # One that was killed before it had a lock had nothing else.
+        with suppress(OSError):
+            leftover.rmdir()
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = _lock(folder)
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
-def _lock(folder: Path, wait: bool = True) -> int:
-    """Lock a folder against other processes until the file number that is returned is closed.
+def _remove(root: Path, lock: int) -> None:
+    """Remove a locked folder, the lock last: what has none is not known to be a leftover.
 
     Raises:
-        BlockingIOError: It is locked, and `wait` is False.
+        OSError: Something in it cannot be removed.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for entry in root.iterdir():
+            if entry.name != LOCK:
+                shutil.rmtree(entry)
+        (root / LOCK).unlink()
+    finally:
+        os.close(lock)
+    root.rmdir()
+
+
+def _lock(root: Path, flags: int = 0) -> int:
+    """Lock a folder against other processes until the file number that is returned is closed.
+
+    Args:
+        root: The folder.
+        flags: os.O_CREAT if it has no lock yet.
+
+    Raises:
+        BlockingIOError: It is locked.
+        FileNotFoundError: It has no lock, or has just been removed.
+        OSError: It cannot be locked.
+    """
+    # NFS takes an exclusive lock only of a file that is open for writing.
+    descriptor = os.open(root / LOCK, os.O_RDWR | flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever had it before may have removed the file.
+        os.stat(root / LOCK)
     except BaseException:
         os.close(descriptor)
         raise

@@ -1,0 +1,119 @@
+"""Where artefacts are made: several exports at once, leftovers."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.errors import ExportError
+from export.staging import PREFIX, staging
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_exports_that_end_at_once_take_different_numbers(repository: Path, is_new: bool) -> None:
+    if not is_new:
+        (repository / "model/4").mkdir(parents=True)
+    taken = []
+    with staging(repository) as first, staging(repository) as second:
+        for stage, text in ((first, "first"), (second, "second")):
+            (stage.folder / "file").write_text(text)
+
+        def overtaken(number: str) -> None:
+            if not taken:
+                taken.append(second.put_in_place("model", lambda _: None).name)
+            taken.append(number)
+
+        assert first.put_in_place("model", overtaken) == repository / "model" / taken[-1]
+    assert taken == (["1", "1", "2"] if is_new else ["5", "5", "6"])
+    assert [(repository / "model" / number / "file").read_text() for number in taken[1:]] == ["second", "first"]
+
+
+def test_chosen_number_that_is_taken_at_the_last_moment_is_refused(repository: Path) -> None:
+    with staging(repository) as first, staging(repository) as second:
+        for stage, text in ((first, "first"), (second, "second")):
+            (stage.folder / "file").write_text(text)
+        with pytest.raises(ExportError, match=r"model/7 is there already, and versions are never changed: .+ makes 8"):
+            first.put_in_place("model", lambda _: second.put_in_place("model", lambda _: None, 7) and None, 7)
+    assert (repository / "model/7/file").read_text() == "second"
+    assert os.listdir(repository / "model") == ["7"]
+    assert os.listdir(repository.parent) == ["repository"]
+
+
+def test_folder_above_may_be_locked_by_others(repository: Path) -> None:
+    """As by `flock FOLDER clipserve export ...` of a cron job."""
+    descriptor = os.open(repository.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        script = (
+            f"from pathlib import Path; from export.staging import staging\nwith staging(Path({str(repository)!r})): 0"
+        )
+        subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
+    finally:
+        os.close(descriptor)
+
+
+def test_export_of_another_host_is_not_taken_for_a_leftover(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS tells one host of the other's locks of regular files, and not of those of folders."""
+    flock = fcntl.flock
+
+    def of_files_alone(descriptor: int, operation: int) -> None:
+        if not os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", of_files_alone)
+    with staging(repository) as here:
+        with staging(repository):
+            pass
+        assert here.folder.exists()
+
+
+def test_leftovers_of_every_moment_are_removed(repository: Path) -> None:
+    without_lock, unlocked, half_removed = (repository.parent / f"{PREFIX}{number}" for number in range(3))
+    without_lock.mkdir()
+    for folder in (unlocked, half_removed):
+        folder.mkdir()
+        (folder / "lock").touch()
+    (half_removed / "scratch/below").mkdir(parents=True)
+    (half_removed / "scratch/below/file").touch()
+    with staging(repository):
+        assert len(list(repository.parent.glob(f"{PREFIX}*"))) == 1
+    assert os.listdir(repository.parent) == ["repository"]
+
+
+def test_link_that_is_called_as_a_leftover_is_left_alone(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious/work").mkdir(parents=True)
+    (tmp_path / "precious/lock").touch()
+    (repository.parent / f"{PREFIX}link").symlink_to(tmp_path / "precious")
+    with staging(repository):
+        pass
+    assert sorted(os.listdir(tmp_path / "precious")) == ["lock", "work"]
+
+
+def test_folder_that_is_removed_before_it_is_locked_is_made_again(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, others = fcntl.flock, iter([True])
+
+    def late(descriptor: int, operation: int) -> None:
+        if next(others, False):
+            # Another export comes by, and goes.
+            with staging(repository):
+                assert len(list(repository.parent.glob(f"{PREFIX}*"))) == 1
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with staging(repository) as stage:
+        assert stage.put_in_place("model", lambda _: None).is_dir()
+    assert os.listdir(repository.parent) == ["repository"]
