@@ -81,11 +81,25 @@ def check_free(home: Path, chosen: int | None) -> None:
     Raises:
         ExportError: The version is there already, or nothing can be put into the folder.
     """
+    if os.path.lexists(home) and (obstacle := _obstacle(home)):
+        raise ExportError(f"{home} {obstacle}: put a plain folder in its place, or name another repository (--out)")
     if chosen is not None and os.path.lexists(home / str(chosen)):
         raise ExportError(
             f"{home / str(chosen)} is there already, and versions are never changed: give another number (--version), "
             f"or none, which makes {_next_version(home)}"
         )
+
+
+def _obstacle(home: Path) -> str:
+    """Return why nothing can be renamed into what is there in place of a model's folder; empty: it can."""
+    if not home.is_dir():
+        return "is no folder"
+    if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
+        return f"cannot be read and written to by user id {os.geteuid()}"
+    place = _place(home.parent)
+    if _mount_of(home) != _mount_of(place):
+        return f"is on another file system than {place}, where artefacts are made, and no rename leads into it"
+    return ""
 
 
 def _next_version(home: Path) -> int:
@@ -100,10 +114,11 @@ def check_writable(repository: Path) -> None:
         ExportError: It is no folder, cannot be made, or cannot be written to.
     """
     try:
-        is_there = repository.exists()
+        # A link that leads nowhere is there, too.
+        is_there = os.path.lexists(repository)
         if is_there and not (repository.is_dir() and os.access(repository, os.W_OK | os.X_OK)):
             raise ExportError(f"{repository} is no folder that can be written to (--out)")
-        nearest = next(folder for folder in repository.absolute().parents if folder.exists())
+        nearest = next(folder for folder in repository.absolute().parents if os.path.lexists(folder))
         with tempfile.TemporaryDirectory(dir=_place(repository) if is_there else nearest):
             pass
     except OSError as error:
@@ -143,17 +158,17 @@ def _place(repository: Path) -> Path:
 
 
 def _mount_of(folder: Path) -> str:
-    """Return the kernel's number of the mount that a folder is seen through.
+    """Return the kernel's numbers of the mount that a folder is seen through and of the device that it is on.
 
     No rename leads from one mount to another, though both may show the same file system, as two volumes of a container
-    do.
+    do; nor from one subvolume of Btrfs to another, though both may be seen through one mount.
     """
     descriptor = os.open(folder, os.O_PATH)
     try:
-        facts = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+        facts, device = Path(f"/proc/self/fdinfo/{descriptor}").read_text(), os.fstat(descriptor).st_dev
     finally:
         os.close(descriptor)
-    return next(line for line in facts.splitlines() if line.startswith("mnt_id:"))
+    return f"{next(line for line in facts.splitlines() if line.startswith('mnt_id:'))} device: {device}"
 
 
 def _make_root(place: Path) -> tuple[Path, int]:

@@ -1,4 +1,4 @@
-"""Where artefacts are made: several exports at once, leftovers."""
+"""Where artefacts are made: what is in the way is told early, several exports at once, leftovers."""
 
 import fcntl
 import os
@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from export.errors import ExportError
-from export.staging import PREFIX, staging
+from export.staging import PREFIX, check_free, staging
+from tests.command import clipserve
 
+NAME = "uniformer_tiny_shapes"
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,6 +21,53 @@ def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "repository"
     folder.mkdir()
     return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("file", "is no folder"),
+        ("link to nothing", "is no folder"),
+        ("closed", f"cannot be read and written to by user id {os.geteuid()}"),
+        ("elsewhere", "is on another file system than {place}, where artefacts are made, and no rename leads into it"),
+    ],
+)
+def test_what_is_in_the_way_of_the_model_is_told_before_any_work(repository: Path, kind: str, reason: str) -> None:
+    home = repository / NAME
+    if kind == "file":
+        home.write_bytes(b"")
+    elif kind == "link to nothing":
+        home.symlink_to(repository / "nothing")
+    elif kind == "closed":
+        home.mkdir(mode=0o555)
+    elif Path("/dev/shm").stat().st_dev == repository.stat().st_dev:
+        pytest.skip("no second file system is here")
+    else:
+        home.symlink_to("/dev/shm")
+    run = clipserve("export", NAME, "--out", str(repository), privileged=False)
+    cure = "put a plain folder in its place, or name another repository (--out)"
+    assert run.stderr == f"clipserve export: {home} {reason.format(place=repository.parent)}: {cure}\n"
+    assert run.returncode == 1
+
+
+def test_folder_of_the_model_may_be_a_link_on_the_same_file_system(repository: Path) -> None:
+    (repository.parent / "meant").mkdir()
+    (repository / "model").symlink_to(repository.parent / "meant")
+    check_free(repository / "model", 3)
+    with staging(repository) as stage:
+        stage.put_in_place("model", lambda _: None, 3)
+    assert (repository.parent / "meant/3").is_dir()
+
+
+def test_link_to_nothing_is_no_repository(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for out, reason in (
+        ("link", "is no folder that can be written to"),
+        ("link/below", "cannot be made or written to"),
+    ):
+        run = clipserve("export", NAME, "--out", str(tmp_path / out))
+        assert run.stderr.startswith(f"clipserve export: {tmp_path / out} {reason} (--out)")
+        assert len(run.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("is_new", [True, False])
