@@ -57,6 +57,7 @@ class Staging:
             check_free(home, chosen)
             number = chosen or max(number + 1, _next_version(home))
             finish(str(number))
+            _write_through(self.folder)
             try:
                 self._rename(home, str(number))
             except OSError as error:
@@ -73,6 +74,7 @@ class Staging:
             parent.mkdir(exist_ok=True)
             self.folder = self.folder.rename(parent / version)
             parent.rename(home)
+        _write_through_names(home, self._repository)
 
 
 def check_free(home: Path, chosen: int | None) -> None:
@@ -105,6 +107,32 @@ def _obstacle(home: Path) -> str:
 def _next_version(home: Path) -> int:
     numbers = (number for entry in home.glob("*") if (number := parse_version(entry.name)))
     return max(numbers, default=0) + 1
+
+
+def _write_through(folder: Path) -> None:
+    """Have the files of a folder on the disk: a rename may get there before what was written earlier.
+
+    Without it a power cut shortly after an export of hours could leave a version whose files are empty. It also brings
+    up what network file systems say of a write only afterwards.
+    """
+    for file in folder.iterdir():
+        _fsync(file)
+    _write_through_names(folder)
+
+
+def _write_through_names(*folders: Path) -> None:
+    # Not every file system takes it of a folder.
+    with suppress(OSError):
+        for folder in folders:
+            _fsync(folder)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_writable(repository: Path) -> None:

@@ -166,3 +166,20 @@ def test_folder_that_is_removed_before_it_is_locked_is_made_again(
     with staging(repository) as stage:
         assert stage.put_in_place("model", lambda _: None).is_dir()
     assert os.listdir(repository.parent) == ["repository"]
+
+
+def test_files_are_on_the_disk_before_they_are_in_the_repository(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, home, written = os.fsync, repository / "model", []
+
+    def noted(descriptor: int) -> None:
+        written.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, home.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with staging(repository) as stage:
+        (stage.folder / "model.onnx").write_bytes(b"weights")
+        stage.put_in_place("model", lambda _: (stage.folder / "manifest.json").write_bytes(b"{}") and None)
+    assert {name for name, in_place in written if not in_place} >= {"model.onnx", "manifest.json"}
+    assert {name for name, in_place in written if in_place} == {"model", "repository"}
