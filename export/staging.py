@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from export.errors import ExportError
+from export.space import telling_of_full_disk
 from service.manifest import parse_version
 
 PREFIX = ".clipserve-export-"
@@ -158,6 +159,7 @@ def staging(repository: Path) -> Iterator[Staging]:
     """Yield a temporary folder on the repository's file system; the temporary files of all modules go there as well.
 
     Raises:
+        ExportError: The disk is full.
         OSError: The folder cannot be made.
     """
     repository.mkdir(parents=True, exist_ok=True)
@@ -170,7 +172,8 @@ def staging(repository: Path) -> Iterator[Staging]:
         scratch = root / "scratch"
         scratch.mkdir()
         tempfile.tempdir = str(scratch)
-        yield stage
+        with telling_of_full_disk(place, root):
+            yield stage
     finally:
         tempfile.tempdir = usual
         with suppress(OSError):
