@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,7 +46,9 @@ class Sources:
         """
         checkpoint = clips = None
         if checkpoint_file is not None:
-            checkpoint = Checkpoint(file=checkpoint_file.name, sha256=sha256_of(checkpoint_file))
+            # A name in another encoding than the system's is none of JSON's.
+            name = checkpoint_file.name.encode(errors="backslashreplace").decode()
+            checkpoint = Checkpoint(file=name, sha256=sha256_of(checkpoint_file))
         if calibration is not None:
             clips = _digest_of_folder(calibration)
         return cls(checkpoint_file, calibration, checkpoint, clips)
@@ -67,7 +70,8 @@ class Sources:
 
 def _digest_of_folder(folder: Path) -> str:
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    return hashlib.sha256("".join(f"{file.name}\0{sha256_of(file)}\n" for file in files).encode()).hexdigest()
+    lines = (os.fsencode(f"{file.name}\0{sha256_of(file)}\n") for file in files)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def tool_versions(others: Iterable[str] = ()) -> dict[str, str]:
