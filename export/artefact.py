@@ -86,8 +86,13 @@ def make_request(
     task = model_entry(name).weights.task
     if not is_servable(name):
         raise ExportError(f"{name} is for {task}, which the server does not answer yet")
-    if checkpoint is not None and not checkpoint.is_file():
+    if checkpoint is not None and not checkpoint.exists():
         raise ExportError(f"the checkpoint {checkpoint} does not exist; `clipserve models {name}` says where to get it")
+    if checkpoint is not None and not checkpoint.is_file():
+        raise ExportError(
+            f"the checkpoint {checkpoint} is no regular file, and it is read more than once: save what comes out of it "
+            "to a file, and give that (--checkpoint)"
+        )
     if labels is not None and checkpoint is None:
         raise ExportError(f"{labels} names the classes of a checkpoint (--labels): give that too (--checkpoint)")
     if calibration is not None and not calibration.is_dir():

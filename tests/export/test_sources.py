@@ -1,12 +1,16 @@
-"""What an artefact is made from: files with odd names."""
+"""What an artefact is made from: files with odd names, and what is no file."""
 
 import hashlib
 import json
 import os
 from pathlib import Path
 
+import pytest
+
 from demo.labelled import write_clips
+from export.artefact import make_request
 from export.clips import read_clips
+from export.errors import ExportError
 from export.sources import Sources
 from models import load_labels
 
@@ -32,3 +36,9 @@ def test_names_need_not_be_utf8(tmp_path: Path) -> None:
         digest.update(name + b"\0" + hashlib.sha256(content).hexdigest().encode() + b"\n")
     assert sources.clips == digest.hexdigest()
     assert len(read_clips(clips, NAME, load_labels("shapes")).views) == 2
+
+
+def test_checkpoint_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ExportError, match=r"pipe is no regular file, and it is read more than once: save what comes"):
+        make_request(NAME, tmp_path / "pipe")
