@@ -91,6 +91,7 @@ def make_manifest(
         pydantic.ValidationError: A file is missing among `files`.
     """
     weights = model_entry(name).weights
+    runtimes = {entry.runtime for entry in precisions.values()} - {"onnxruntime"}
     common: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -105,7 +106,7 @@ def make_manifest(
         "opset": OPSET,
         "max_batch_size": max(precisions["fp32"].verification.batch_sizes),
         "precisions": precisions,
-        "tools": tool_versions({entry.runtime for entry in precisions.values()} - {"onnxruntime"}),
+        "tools": tool_versions({*runtimes, *sources.readers}),
         "files": files,
     }
     if weights.task == "image_segmentation":

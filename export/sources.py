@@ -19,6 +19,8 @@ from service.manifest import Checkpoint, sha256_of
 # What decides of the service whether a file passes: what an artefact is, and what decodes clips and runs files.
 _SERVICE_CODE = ("manifest", "media", "runtimes")
 _TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "clipserve")
+# What the pixels of clips come from, which int8 takes its ranges from and every file is measured on.
+_DECODERS = ("av", "numpy", "opencv-python-headless", "pillow")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Sources:
             clips = _digest_of_folder(calibration)
         return cls(checkpoint_file, calibration, checkpoint, clips)
 
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Distributions whose versions decide what is read from the files."""
+        return () if self.clips is None else _DECODERS
+
     def check_unchanged(self) -> None:
         """Go on if the files are still what they were.
 
@@ -77,7 +84,7 @@ def _digest_of_folder(folder: Path) -> str:
 def tool_versions(others: Iterable[str] = ()) -> dict[str, str]:
     """Return the versions of what exports and verifies, `others` included, and a digest of the code of our own."""
     versions = {}
-    for tool in (*_TOOLS, *others):
+    for tool in (*_TOOLS, *sorted(others)):
         with suppress(PackageNotFoundError):
             versions[tool] = version(tool)
     return {**versions, "code": _digest_of_code()}

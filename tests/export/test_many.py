@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -85,7 +87,8 @@ def test_what_was_made_otherwise_is_made_again(
         make_request(NAMES[0], checkpoint, max_batch_size=3),
         make_request(NAMES[0], checkpoint, max_batch_size=2, precisions=("fp16",)),
         make_request(NAMES[0], checkpoint, max_batch_size=2, calibration=clips),
-        make_request(NAMES[1], None, max_batch_size=2),
+        # Not asked for by make_request, which wants it installed.
+        replace(make_request(NAMES[0], checkpoint, max_batch_size=2), engines=("tensorrt",)),
     ):
         assert finished(request, repository) is None, request
 
@@ -132,6 +135,26 @@ def test_artefact_that_is_damaged_or_would_be_another_now_is_made_again(
         else:
             manifest["preprocessing"]["channels"] = "bgr"
         (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert finished(request, repository) is None
+
+
+@pytest.mark.parametrize("decoder", ["av", "numpy", "opencv-python-headless", "pillow"])
+def test_artefact_is_made_again_if_its_clips_were_decoded_by_another_version(
+    exported: tuple[Path, subprocess.CompletedProcess[str]], weights: Path, tmp_path: Path, decoder: str
+) -> None:
+    repository, clips = tmp_path / "repository", tmp_path / "clips"
+    shutil.copytree(exported[0], repository)
+    clips.mkdir()
+    request = make_request(NAMES[0], weights / f"{NAMES[0]}.safetensors", max_batch_size=2, calibration=clips)
+    file = repository / NAMES[0] / "1/manifest.json"
+    manifest = json.loads(file.read_text())
+    assert decoder not in manifest["tools"]
+    manifest["clips"] = request.sources.clips
+    manifest["tools"] |= {name: version(name) for name in ("av", "numpy", "opencv-python-headless", "pillow")}
+    file.write_text(json.dumps(manifest))
+    assert finished(request, repository) is not None
+    manifest["tools"][decoder] = "0.1"
+    file.write_text(json.dumps(manifest))
     assert finished(request, repository) is None
 
 
