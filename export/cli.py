@@ -170,10 +170,10 @@ def _version(text: str) -> int:
 
 
 def _list_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """Return a reader of names separated by commas, each of which must be known."""
+    """Return a reader of names separated by commas, each of which must be known; one that is repeated counts once."""
 
     def read(text: str) -> tuple[str, ...]:
-        chosen = tuple(text.split(","))
+        chosen = tuple(dict.fromkeys(text.split(",")))
         for name in chosen:
             if name not in known:
                 raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")

@@ -1,5 +1,6 @@
 """`clipserve export` of several models: patterns, checkpoints of each, --resume, and what goes wrong on the way."""
 
+import argparse
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from export.artefact import make_request
+from export.cli import ExportCommand
 from export.errors import ExportError
 from export.names import SERVED_TASKS
 from export.resume import finished
@@ -156,6 +158,14 @@ def test_artefact_is_made_again_if_its_clips_were_decoded_by_another_version(
     manifest["tools"][decoder] = "0.1"
     file.write_text(json.dumps(manifest))
     assert finished(request, repository) is None
+
+
+def test_runtime_that_is_named_twice_counts_once() -> None:
+    parser = argparse.ArgumentParser()
+    ExportCommand().add_arguments(parser)
+    arguments = parser.parse_args([NAMES[0], "--runtime", "tensorrt_rtx,onnx,tensorrt_rtx", "--precision", "fp16,fp16"])
+    assert arguments.runtime == ("tensorrt_rtx", "onnx")
+    assert arguments.precision == ("fp16",)
 
 
 CHANGED = """
