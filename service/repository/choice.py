@@ -12,7 +12,7 @@ from service.settings import Settings, VersionChoice
 
 def shown_choice(choice: VersionChoice) -> str:
     """Return for people which versions of a model are served."""
-    return choice if isinstance(choice, str) else ", ".join(map(str, choice))
+    return choice if isinstance(choice, str) else ", ".join(map(str, choice)) or "[]"
 
 
 def default_model(settings: Settings) -> tuple[str | None, int | None]:
@@ -39,11 +39,16 @@ def wanted_versions(choice: VersionChoice, pinned: frozenset[int], found: Mappin
     return frozenset(found) if isinstance(choice, str) else (frozenset(choice) | pinned) & found.keys()
 
 
+def chosen_versions(settings: Settings, name: str, found: Mapping[int, object]) -> frozenset[int]:
+    """Return which of all versions of a model that lie in the folder the settings choose; see `wanted_versions`."""
+    return wanted_versions(settings.of_model(name).versions, pinned_versions(settings, name), found)
+
+
 def check_names(settings: Settings, found: Mapping[str, Versions]) -> None:
-    """Check that the models and versions that the settings name are in the folder.
+    """Check that the models and versions that the settings name are in the folder, and leave something to serve.
 
     Raises:
-        ManifestError: One is not; the message says which, and what there is.
+        ManifestError: One is not, and the message says which, and what there is; or nothing would be served.
     """
     there = f"not in {settings.repository}: {', '.join(found)}"
     name, _ = default_model(settings)
@@ -59,3 +64,14 @@ def check_names(settings: Settings, found: Mapping[str, Versions]) -> None:
                 f"the settings name version {', '.join(map(str, missing))} of {model}, not in {settings.repository}: "
                 f"{', '.join(map(str, versions))}"
             )
+    served = [model for model, versions in found.items() if chosen_versions(settings, model, versions)]
+    if not served:
+        raise ManifestError(
+            f"`versions` is [], so that nothing is served of what is in {settings.repository}: {', '.join(found)}; "
+            "choose versions of a model in `models`"
+        )
+    if name is not None and name not in served:
+        raise ManifestError(
+            f"default model {settings.default_model!r} is not served, since `versions` is [] for it; there are "
+            f"{', '.join(served)}"
+        )

@@ -12,7 +12,7 @@ from service.machine import ThreadPlan
 from service.manifest import ClassifierManifest, Manifest, SegmenterManifest, parse_version
 from service.metrics import Metrics
 from service.repository.artefacts import Versions, find_artefacts
-from service.repository.choice import check_names, default_model, pinned_versions
+from service.repository.choice import check_names, chosen_versions, default_model, pinned_versions
 from service.repository.loading import Loader
 from service.repository.served import ManifestT, ServedModel
 from service.repository.versions import Model
@@ -60,6 +60,9 @@ class Repository:
         """
         name, version = default_model(self._settings)
         named = self._models.get(name) if name else None
+        if name and (named is None or named.kind is None):
+            # What it does is known once it is loaded: nobody else has its place until then.
+            return None
         if named is not None and named.kind is kind:
             return named.default if version is None else named.alive_version(version)
         able = (model.default for model in self if model.kind is kind)
@@ -80,9 +83,9 @@ class Repository:
             for name, versions in found.items():
                 model = self._model_of(name)
                 failures = await model.update(versions)
-                # The others are tried all the same: who mends one is to know of them.
+                # The others are tried all the same: who mends one is to know of them. One of which no version is chosen
+                # has none that failed.
                 if not model.complete:
-                    assert failures
                     for number, reason in failures.items():
                         unserved.setdefault(reason, []).append(f"{name}/{number}")
             if unserved:
@@ -123,10 +126,15 @@ class Repository:
 
         Raises:
             UnknownModelError: It is not in the folder.
-            LoadFailedError: It cannot be loaded; what was served stays.
+            LoadFailedError: It cannot be loaded, or the settings choose no version of it; what was served stays.
         """
         async with self._changing:
             found = await self._look_for(name)
+            if version is None and not chosen_versions(self._settings, name, found):
+                raise LoadFailedError(
+                    f"the settings choose no version of {name} (`versions` is []): POST to "
+                    f"/v2/repository/models/{name}/versions/N/load for one of {', '.join(map(str, found))}"
+                )
             model = self._model_of(name)
             if failures := await model.load(self._number(name, version, found), found):
                 stays = ", ".join(served.manifest.version for served in model.alive) or "none"
