@@ -17,7 +17,7 @@ from export.manifests import model_file_name
 from export.progress import Report
 from export.quantization import quantise
 from export.rewrites import RuntimeName
-from export.verification import ACCEPTANCE, Case, measure_on_clips, torch_cases, verify
+from export.verification import ACCEPTANCE, Case, check_spread, measure_on_clips, torch_cases, verify
 from models import Network
 from service.manifest import EngineBuilder, Precision, PrecisionName
 from service.manifest.parity import class_logits
@@ -58,16 +58,23 @@ class ModelFileWriter:
         report: Report,
         engines: Sequence[EngineBuilder] = (),
     ) -> Self:
-        """Ask torch what the files of a registered network are to answer."""
+        """Ask torch what the files of a registered network are to answer.
+
+        Raises:
+            ExportError: It says the same of every class.
+        """
         report("asking torch")
         served = served_network(network)
+        cases = torch_cases(network.name, served)
+        clip_cases = [] if clips is None else clips.cases(served)
+        check_spread(network.name, [*cases, *clip_cases])
         return cls(
             network=network,
             served=served,
             max_batch_size=max_batch_size,
             clips=clips,
-            cases=torch_cases(network.name, served),
-            clip_cases=[] if clips is None else clips.cases(served),
+            cases=cases,
+            clip_cases=clip_cases,
             report=report,
             engines=engines,
         )

@@ -40,8 +40,9 @@ class Acceptance:
     """How a written file is held to the torch network in float32.
 
     Attributes:
-        relative_error: The limit to that of the logits of any made-up view, and of what 99 in 100 decoded clips keep
-            to; of an int8 file, of decoded clips only, since noise lies outside the ranges that it was calibrated for.
+        relative_error: The limit to that of the logits of any made-up view, in half precision of the median one, and
+            of what 99 in 100 decoded clips keep to; of an int8 file, of decoded clips only, since noise lies outside
+            the ranges that it was calibrated for.
         agreement: The least share of equal classes, of the pixels of a mask and of decoded clips.
         runtime: The one that runs the file to find out: ONNX Runtime's CPU provider refuses bf16, and int8 files are
             made for OpenVINO.
@@ -122,6 +123,21 @@ def torch_cases(name: str, served: ServedNetwork) -> list[Case]:
     return [Case(views, torch_outputs(served, views)) for views in inputs]
 
 
+def check_spread(name: str, cases: list[Case]) -> None:
+    """Go on if what torch makes of the views can be compared with: differences are shares of the logits' spread.
+
+    Raises:
+        ExportError: Those of a view are the same for all classes of model `name`.
+    """
+    for case in cases:
+        for view in case.outputs["logits"]:
+            if view.min() == view.max():
+                raise ExportError(
+                    f"torch gives all classes of {name} the same logit, {view.max():g}, so that none is the answer: "
+                    "its head is all zeros, untrained perhaps; export one that was trained (--checkpoint)"
+                )
+
+
 def verify(model_file: Path, precision: PrecisionName, cases: list[Case], max_batch_size: int) -> Verification:
     """Run the file on every case in batches of 1, 2, 3 and the maximum in a new process and compare the outputs.
 
@@ -129,7 +145,7 @@ def verify(model_file: Path, precision: PrecisionName, cases: list[Case], max_ba
         VerificationError: The file cannot be run, or differs by more than the limits; with the figures.
     """
     batch_sizes = tuple(size for size in sorted({*_BATCH_SIZES, max_batch_size}) if size <= max_batch_size)
-    figures = _compare(model_file, precision, cases, batch_sizes)
+    figures = _compare(model_file, precision, cases, batch_sizes, relief="try a smaller --max-batch-size")
     result = Verification(
         batch_sizes=batch_sizes,
         input_sizes=tuple((case.views.shape[-3], case.views.shape[-2]) for case in cases),
@@ -139,8 +155,13 @@ def verify(model_file: Path, precision: PrecisionName, cases: list[Case], max_ba
         relative_error=figures["max_relative_error"],
         top1_agreement=figures["top1_agreement"],
     )
-    if precision != "int8":
-        _hold(model_file, result, ACCEPTANCE[precision], has_classes=any("mask" in case.outputs for case in cases))
+    # A share of so few views would be too coarse to hold to; one of a mask's pixels is not.
+    agreement = result.top1_agreement if any("mask" in case.outputs for case in cases) else None
+    if precision == "fp32":
+        _hold(model_file, precision, "", result.relative_error, agreement)
+    elif precision != "int8":
+        # The worst may be a tie, as below; what 99 in 100 of so few views keep to would be the worst.
+        _hold(model_file, precision, "in the median of made-up views ", figures["median_relative_error"], agreement)
     if not figures["parity_error"] < PARITY_LIMITS[precision]:
         raise VerificationError(
             f"{model_file.name} differs from torch on the parity view by a relative {figures['parity_error']:.2e}; "
@@ -155,7 +176,7 @@ def measure_on_clips(model_file: Path, precision: PrecisionName, cases: list[Cas
     Raises:
         VerificationError: The file cannot be run, or differs by more than the limits; with the figures.
     """
-    figures = _compare(model_file, precision, cases, (1,))
+    figures = _compare(model_file, precision, cases, (1,), relief="give fewer media files (--calibration)")
     result = ClipFigures(
         clips=sum(len(case.views) for case in cases),
         # A network that chooses among tokens (light UniFormer) is not continuous: a view whose choice is a tie jumps at
@@ -165,12 +186,13 @@ def measure_on_clips(model_file: Path, precision: PrecisionName, cases: list[Cas
         accuracy=figures["accuracy"],
         torch_accuracy=figures["torch_accuracy"],
     )
-    _hold(model_file, result, ACCEPTANCE[precision], has_classes=True)
+    where = f"on {result.clips} decoded clips "
+    _hold(model_file, precision, where, result.relative_error, result.top1_agreement)
     return result
 
 
 def _compare(
-    model_file: Path, precision: PrecisionName, cases: list[Case], batch_sizes: tuple[int, ...]
+    model_file: Path, precision: PrecisionName, cases: list[Case], batch_sizes: tuple[int, ...], relief: str
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         files = []
@@ -189,18 +211,22 @@ def _compare(
         ]
         runs = sum(ceil(len(case.views) / size) for case in cases for size in batch_sizes)
         try:
-            figures: dict[str, Any] = json.loads(run_module(command, runs, "run"))
+            figures: dict[str, Any] = json.loads(run_module(command, runs, "run", relief=relief))
         except ExportError as error:
             raise VerificationError(f"{model_file.name} cannot be run: {error}") from error
     return figures
 
 
-def _hold(model_file: Path, found: Verification | ClipFigures, wanted: Acceptance, has_classes: bool) -> None:
-    if found.relative_error < wanted.relative_error and (not has_classes or found.top1_agreement >= wanted.agreement):
+def _hold(model_file: Path, precision: PrecisionName, where: str, error: float, agreement: float | None) -> None:
+    """Go on if a file keeps to the limits; without `agreement`, to that of the relative error.
+
+    Raises:
+        VerificationError: It does not.
+    """
+    wanted = ACCEPTANCE[precision]
+    if error < wanted.relative_error and (agreement is None or agreement >= wanted.agreement):
         return
-    where = f"on {found.clips} decoded clips " if isinstance(found, ClipFigures) else ""
-    raise VerificationError(
-        f"{model_file.name} differs from torch {where}by a relative {found.relative_error:.2e} "
-        f"(top-1 agreement {found.top1_agreement:.1%}); "
-        f"the limit is {wanted.relative_error:g}" + (f", and {wanted.agreement:.1%}" if has_classes else "")
-    )
+    found, limit = f"by a relative {error:.2e}", f"{wanted.relative_error:g}"
+    if agreement is not None:
+        found, limit = f"{found} (top-1 agreement {agreement:.1%})", f"{limit}, and {wanted.agreement:.1%}"
+    raise VerificationError(f"{model_file.name} differs from torch {where}{found}; the limit is {limit}")

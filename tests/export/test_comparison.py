@@ -52,6 +52,45 @@ def test_of_few_views_none_may_jump(model: Path) -> None:
         measure_on_clips(model, "fp16", [Case(VIEWS[:99], {"logits": answers(1)[:99]})])
 
 
+@pytest.fixture
+def flattener(tmp_path: Path) -> Path:
+    """A file whose logits are its pictures, flattened."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["frames"], ["flat"]),
+            helper.make_node("Cast", ["flat"], ["logits"], to=TensorProto.FLOAT),
+        ],
+        "flatten",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", 2, 2, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 12])],
+    )
+    file = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), file)
+    return file
+
+
+def pictures(count: int, wrong: int) -> Case:
+    """Return pictures, and what torch would say; the last `wrong` of them spread twice as far as the file's logits."""
+    views = np.random.default_rng(1).integers(0, 256, (count, 2, 2, 3), np.uint8)
+    logits = views.reshape(count, 12).astype(np.float32)
+    logits[count - wrong :] = 2 * logits[count - wrong :] - logits[count - wrong :].mean(axis=1, keepdims=True)
+    return Case(views, {"logits": logits})
+
+
+def test_few_made_up_views_may_jump_in_half_precision_alone(flattener: Path) -> None:
+    # What the worst view differs by is told all the same.
+    assert verify(flattener, "fp16", [pictures(8, wrong=3)], 8).relative_error == pytest.approx(0.5)
+    with pytest.raises(VerificationError, match=r"differs from torch by a relative 5\.00e-01; the limit is 0\.0001$"):
+        verify(flattener, "fp32", [pictures(8, wrong=1)], 8)
+
+
+def test_most_of_them_may_not(flattener: Path) -> None:
+    told = r"differs from torch in the median of made-up views by a relative 5\.00e-01; the limit is 0\.01$"
+    # Those of another case, many and right, do not make up for it.
+    with pytest.raises(VerificationError, match=told):
+        verify(flattener, "fp16", [pictures(100, wrong=0), pictures(8, wrong=5)], 8)
+
+
 def test_no_row_of_the_largest_batch_may_be_wrong(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Flatten", ["frames"], ["flat"]),
