@@ -9,7 +9,7 @@ from unicodedata import category
 
 from export.errors import ExportError
 from models import load_labels, load_palette, model_entry
-from service.manifest import MAX_TEXT_BYTES, Colour, ManifestError, open_file
+from service.manifest import MAX_TEXT_BYTES, Colour, ManifestError, label_lines, open_file
 
 # With one class every softmax is 1 and every mask is one colour; and what a file differs by from torch is measured as a
 # share of the spread of the logits, of which a single one has none.
@@ -47,7 +47,7 @@ def own_classes(name: str, file: Path) -> Classes:
         ExportError: A line is blank, has control characters or repeats another, there are too few or too many, or the
             file cannot be read or is no text.
     """
-    labels = tuple(line.strip() for line in _read(file).splitlines())
+    labels = tuple(line.strip() for line in label_lines(_read(file)))
     _check_each(labels, file)
     if len(labels) < LEAST_CLASSES:
         raise ExportError(

@@ -38,7 +38,8 @@ def artefact_rows(artefact: Artefact, seconds: Mapping[PrecisionName, float]) ->
     manifest, rows = artefact.manifest, []
     for precision, entry in manifest.precisions.items():
         clips, figures = entry.on_clips, entry.on_clips or entry.verification
-        measured = f"{clips.clips} clips" if clips else f"{entry.verification.inputs} made-up views"
+        made_up = entry.verification.inputs * len(entry.verification.input_sizes)
+        measured = f"{clips.clips} clips" if clips else f"{made_up} made-up views"
         if entry.verification.arithmetic not in (None, precision):
             measured += f" in {entry.verification.arithmetic}"
         accuracies = (clips.accuracy, clips.torch_accuracy) if clips else (None, None)

@@ -5,7 +5,15 @@ this needs nothing heavy, so that the exporter can use it too.
 """
 
 from service.errors import ManifestError
-from service.manifest.artefact import MAX_TEXT_BYTES, Artefact, open_file, read_artefact, sha256_of, unreadable
+from service.manifest.artefact import (
+    MAX_TEXT_BYTES,
+    Artefact,
+    label_lines,
+    open_file,
+    read_artefact,
+    sha256_of,
+    unreadable,
+)
 from service.manifest.schema import (
     LABELS_FILE,
     MANIFEST_FILE,
@@ -52,6 +60,7 @@ __all__ = [
     "Verification",
     "Views",
     "WholePicture",
+    "label_lines",
     "open_file",
     "parse_version",
     "read_artefact",

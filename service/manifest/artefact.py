@@ -158,6 +158,11 @@ def _read_labels(path: Path) -> tuple[str, ...]:
         text = _read_text(path).decode()
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): write it in UTF-8") from error
+    return label_lines(text)
+
+
+def label_lines(text: str) -> tuple[str, ...]:
+    """Return the lines of a file of labels, of which the last may end with the file."""
     # Not str.splitlines, which ends lines at characters that a name may hold.
     lines = text.split("\n")
     if not lines[-1]:

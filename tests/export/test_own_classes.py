@@ -24,7 +24,8 @@ from service.manifest import read_artefact
 from tests.server import ROOT, serving
 
 NAME, SEGMENTOR = "uniformer_tiny_shapes", "uniformer_tiny_shapes_fpn"
-LABELS = ("crêpe", "tea pot", "kite", "lamp", "boat")
+# One holds U+2028, which ends a line for some, but neither for the server nor for an editor.
+LABELS = ("crêpe", "tea\u2028pot", "kite", "lamp", "boat")
 # What the head says of every clip.
 LOGITS = (0.0, 3.0, 1.0, 4.0, 2.0)
 # Thirds of the colour circle.
@@ -71,6 +72,8 @@ def repository(sources: Path) -> Path:
     own = ("--checkpoint", sources / "three.pth", "--labels", sources / "three.txt")
     run = export(SEGMENTOR, *own, "--out", repository)
     assert run.returncode == 0, run.stderr
+    # Two of each of three sizes.
+    assert " 6 made-up views " in run.stdout
     return repository
 
 
@@ -154,6 +157,8 @@ def test_names_for_several_models_are_refused_before_any_work(sources: Path, tmp
         (NAME, b"one\n\nthree\n", r"line 2 of .* is blank"),
         (NAME, b"one\ntwo\n   \n", r"line 3 of .* is blank"),
         (NAME, b"one\ntwo\n one \n", r"line 3 of .* is 'one', as line 1 is"),
+        (NAME, "one\u0085two\nthree\n".encode(), r"line 1 of .* has a tab or another control character, 'one\\x85two'"),
+        (NAME, b"one\ntwo\x0cthree\n", r"line 2 of .* has a tab or another control character"),
         (NAME, b"0\tone\n1\ttwo\n", r"line 1 of .* has a tab or another control character, '0\\tone'"),
         (NAME, b"one\n", r"has 1 names \(--labels\); the least is 2"),
         (NAME, b"", r"has 0 names \(--labels\); the least is 2"),
@@ -175,6 +180,16 @@ def test_file_of_no_use_is_refused(
 def test_names_without_a_checkpoint_are_refused(sources: Path) -> None:
     with pytest.raises(ExportError, match=r"five.txt names the classes of a checkpoint .* \(--checkpoint\)"):
         make_request(NAME, None, labels=sources / "five.txt")
+
+
+def test_head_of_zeros_is_refused_in_words(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pth"
+    torch.save(with_constant_head(create_model(NAME).state_dict(), "head", (0.0,) * 11), checkpoint)
+    run = export(NAME, "--checkpoint", checkpoint, "--out", tmp_path / "repository")
+    assert run.returncode == 1
+    told = f"torch gives all classes of {NAME} the same logit, 0, so that none is the answer: its head is all zeros"
+    assert f"clipserve export: {told}" in run.stderr
+    assert not list((tmp_path / "repository").glob("*"))
 
 
 def test_colours_are_as_many_as_the_classes() -> None:
