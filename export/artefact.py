@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,8 +21,15 @@ from export.progress import Report
 from export.sources import Sources
 from export.staging import check_free, staging
 from export.verification import ACCEPTANCE
-from models import create_model, load_checkpoint, model_entry
-from service.manifest import LABELS_FILE, MANIFEST_FILE, PALETTE_FILE, EngineBuilder, PrecisionName
+from models import create_model, list_models, load_checkpoint, model_entry
+from service.manifest import (
+    LABELS_FILE,
+    MANIFEST_FILE,
+    NAME_PATTERN,
+    PALETTE_FILE,
+    EngineBuilder,
+    PrecisionName,
+)
 
 # A batch of large pictures takes much memory.
 DEFAULT_BATCH_SIZE, DEFAULT_BATCH_SIZE_FOR_MASKS = 8, 2
@@ -40,9 +48,11 @@ class ExportRequest:
         max_batch_size: Largest batch that is verified, and so the largest that the server will run.
         precisions: Model files to write, in the order of PrecisionName; fp32 is always among them.
         engines: Builders of TensorRT engines that must take every file.
+        served_as: What the model goes by, in the repository and for callers.
     """
 
     name: str
+    served_as: str
     sources: Sources
     classes: Classes
     max_batch_size: int
@@ -72,14 +82,16 @@ def make_request(
     calibration: Path | None = None,
     engines: Sequence[EngineBuilder] = (),
     labels: Path | None = None,
+    served_as: str | None = None,
 ) -> ExportRequest:
     """Return a request that can be carried out: what it names is there; None takes the task's own largest batch.
 
     The classes are those that `labels` names, a line each, or those that the model is registered with.
+    It is served under its registered name if `served_as` gives no other.
 
     Raises:
-        ExportError: A checkpoint, folder or runtime is missing, the labels are of no use, or the server does not answer
-            the model's task.
+        ExportError: A checkpoint, folder or runtime is missing, the labels or the other name are of no use, or the
+            server does not answer the model's task.
         OSError: A checkpoint or clip cannot be read.
         ValueError: Unknown name.
     """
@@ -95,6 +107,8 @@ def make_request(
         )
     if labels is not None and checkpoint is None:
         raise ExportError(f"{labels} names the classes of a checkpoint (--labels): give that too (--checkpoint)")
+    if served_as is not None:
+        _check_own_name(served_as, name)
     if calibration is not None and not calibration.is_dir():
         raise ExportError(f"there is no folder {calibration} to take clips from (--calibration)")
     if "int8" in precisions and calibration is None:
@@ -114,6 +128,7 @@ def make_request(
     sources = Sources.look_at(checkpoint, calibration)
     return ExportRequest(
         name=name,
+        served_as=served_as or name,
         sources=sources,
         classes=classes,
         max_batch_size=max_batch_size or default,
@@ -122,8 +137,18 @@ def make_request(
     )
 
 
+def _check_own_name(served_as: str, name: str) -> None:
+    """Refuse a name that the server would not take, or that tells of another network."""
+    if not re.fullmatch(NAME_PATTERN, served_as):
+        raise ExportError(
+            f"a model cannot be called {served_as!r} (--name): small letters, digits, and after the first of them _.-"
+        )
+    if served_as != name and served_as in list_models():
+        raise ExportError(f"{served_as} is the name of another network than {name} (--name): choose one of your own")
+
+
 def export_model(request: ExportRequest, repository: Path, report: Report, version: int | None = None) -> Exported:
-    """Export a model into a new version of `repository/<name>/`.
+    """Export a model into a new version of `repository/<name that it is served as>/`.
 
     Versions are never changed. Everything is made and verified in a staging folder (export/staging.py).
 
@@ -140,7 +165,8 @@ def export_model(request: ExportRequest, repository: Path, report: Report, versi
         OSError: A file cannot be read or written.
     """
     name, classes = request.name, request.classes
-    check_free(repository / name, version)
+    home = repository / request.served_as
+    check_free(home, version)
     with staging(repository) as stage:
         report("building the network")
         network = create_model(name, num_classes=len(classes.labels))
@@ -174,6 +200,7 @@ def export_model(request: ExportRequest, repository: Path, report: Report, versi
             manifest = make_manifest(
                 name,
                 number,
+                served_as=request.served_as,
                 sources=sources,
                 num_classes=len(classes.labels),
                 files=files,
@@ -183,5 +210,5 @@ def export_model(request: ExportRequest, repository: Path, report: Report, versi
             text = manifest.model_dump_json(indent=2) + "\n"
             (stage.folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 
-        report(f"putting it into {repository / name}")
-        return Exported(stage.put_in_place(name, write_manifest, version), seconds)
+        report(f"putting it into {home}")
+        return Exported(stage.put_in_place(request.served_as, write_manifest, version), seconds)

@@ -48,6 +48,12 @@ class ExportCommand:
             "one model (default: the classes that the model is registered with)",
         )
         parser.add_argument(
+            "--name",
+            metavar="MODEL",
+            help="what the model goes by in the repository and for callers, for one model; small letters, digits and "
+            "_.- (default: the registered name)",
+        )
+        parser.add_argument(
             "--out",
             type=Path,
             default=Path("model_repository"),
@@ -199,6 +205,10 @@ def _export(arguments: argparse.Namespace) -> int:
             f"{arguments.labels} names the classes of one checkpoint (--labels), and {len(names)} models are meant: "
             "export them one at a time"
         )
+    if arguments.name is not None and len(names) > 1:
+        raise ExportError(
+            f"{arguments.name} names one model (--name), and {len(names)} models are meant: export them one at a time"
+        )
     check_writable(arguments.out)
     rows: list[tuple[str, ...]] = []
     failures: dict[str, str] = {}
@@ -238,6 +248,7 @@ def _artefact(name: str, arguments: argparse.Namespace, alone: bool) -> tuple[Ar
         calibration=arguments.calibration,
         engines=engines,
         labels=arguments.labels,
+        served_as=arguments.name,
     )
     artefact = finished(request, arguments.out, arguments.version) if arguments.resume else None
     if artefact is not None:

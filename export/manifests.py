@@ -70,6 +70,7 @@ def make_manifest(
     name: str,
     version_name: str,
     *,
+    served_as: str,
     sources: Sources,
     num_classes: int,
     files: dict[str, str],
@@ -81,6 +82,7 @@ def make_manifest(
     Args:
         name: Registered name.
         version_name: Number of the artefact's version.
+        served_as: What the model goes by; the registered name or another.
         sources: What they were made from.
         num_classes: Outputs of the network's head.
         files: SHA-256 of models, labels and palette by name (`digests_of`).
@@ -94,7 +96,8 @@ def make_manifest(
     runtimes = {entry.runtime for entry in precisions.values()} - {"onnxruntime"}
     common: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "name": name,
+        "name": served_as,
+        "network": None if served_as == name else name,
         "version": version_name,
         "task": weights.task,
         "num_classes": num_classes,

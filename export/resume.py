@@ -19,7 +19,7 @@ def finished(request: ExportRequest, repository: Path, version: int | None = Non
     The same: from the same checkpoint and clips, with the same precisions, engines, largest batch, protocol, labels and
     colours, by the same tools and code.
     """
-    home = repository / request.name
+    home = repository / request.served_as
     version = version or _newest(home)
     if version is None:
         return None
@@ -54,6 +54,7 @@ def _would_be_made_now(artefact: Artefact, request: ExportRequest) -> bool:
         now = make_manifest(
             request.name,
             was.version,
+            served_as=request.served_as,
             sources=request.sources,
             num_classes=len(classes.labels),
             files=was.files,

@@ -17,6 +17,7 @@ from service.manifest.artefact import (
 from service.manifest.schema import (
     LABELS_FILE,
     MANIFEST_FILE,
+    NAME_PATTERN,
     PALETTE_FILE,
     SCHEMA_VERSION,
     Checkpoint,
@@ -41,6 +42,7 @@ __all__ = [
     "LABELS_FILE",
     "MANIFEST_FILE",
     "MAX_TEXT_BYTES",
+    "NAME_PATTERN",
     "PALETTE_FILE",
     "SCHEMA_VERSION",
     "Artefact",

@@ -245,10 +245,16 @@ class Precision(_Part):
     engines: dict[EngineBuilder, str] = {}
 
 
+# Of a model: a folder of the repository, and a part of addresses.
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]*$"
+
+
 class _Manifest(_Part):
     """What the manifests of all tasks say.
 
     Attributes:
+        name: What the model goes by.
+        network: Registered name of its network where that is another.
         clips: SHA-256 over the names and digests of the media files that precisions were calibrated and measured with;
             None: there were none.
         parity: What torch says of the parity view (`service.manifest.parity`) in float32, a number a class, which the
@@ -257,7 +263,8 @@ class _Manifest(_Part):
     """
 
     schema_version: Literal[1]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
+    network: str | None = None
     version: str = Field(pattern=r"^[1-9][0-9]*$")
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
     outputs: tuple[TensorSpec, ...] = Field(min_length=1)
