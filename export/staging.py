@@ -71,7 +71,7 @@ class Staging:
         if home.exists():
             self.folder.rename(home / version)
         else:
-            parent = self._root / home.name
+            parent = self._root / "model"
             parent.mkdir(exist_ok=True)
             self.folder = self.folder.rename(parent / version)
             parent.rename(home)

@@ -89,6 +89,15 @@ def test_exports_that_end_at_once_take_different_numbers(repository: Path, is_ne
     assert [(repository / "model" / number / "file").read_text() for number in taken[1:]] == ["second", "first"]
 
 
+@pytest.mark.parametrize("name", ["lock", "scratch", "artefact", "model"])
+def test_model_may_be_called_as_anything_in_the_temporary_folder(repository: Path, name: str) -> None:
+    with staging(repository) as stage:
+        (stage.folder / "file").touch()
+        stage.put_in_place(name, lambda _: None)
+    assert [str(path.relative_to(repository / name)) for path in (repository / name).rglob("*")] == ["1", "1/file"]
+    assert os.listdir(repository.parent) == ["repository"]
+
+
 def test_chosen_number_that_is_taken_at_the_last_moment_is_refused(repository: Path) -> None:
     with staging(repository) as first, staging(repository) as second:
         for stage, text in ((first, "first"), (second, "second")):
