@@ -190,8 +190,9 @@ class Verification(_Part):
         arithmetic: Precision in which the runtime computed: fp32 for an fp16 file on a CPU, and for a bf16 file on one
             without such instructions, whose figures then tell of rounded weights alone; None: not noted.
         max_abs_difference: Largest difference of a logit.
-        relative_error: ||file - torch|| / ||torch - mean(torch)|| of the logits of the worst view. An export holds fp32
-            files to it, and fp16 and bf16 files to the median view's: networks that choose among tokens jump where a
+        relative_error: ||file - torch|| / ||torch - mean(torch)|| of the logits of the worst view; the divisor is at
+            least its root mean square over the views, for one whose classes are nearly tied. An export holds fp32 files
+            to it, and fp16 and bf16 files to the median view's: networks that choose among tokens jump where a
             choice is a tie.
         top1_agreement: Share of arg maxes that agree, 0 to 1, the mean over all runs: one a view, or for segmentation
             one a pixel.

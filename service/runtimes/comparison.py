@@ -39,14 +39,15 @@ class _Differences:
     right: list[bool] = field(default_factory=list)
     torch_right: list[bool] = field(default_factory=list)
 
-    def add_logits(self, actual: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
-        """Compare whole outputs, flattened."""
+    def add_logits(self, actual: NDArray[np.float32], wanted: NDArray[np.float32], typical: float) -> None:
+        """Compare whole outputs, flattened; `typical` is the spread of the case's outputs."""
         if self.parity is None:
             self.parity = parity_error(actual[0], class_logits(wanted[0]).tolist())
-        actual, wanted = actual.reshape(len(actual), -1), wanted.reshape(len(wanted), -1)
-        self.absolute.append(float(np.abs(actual - wanted).max()))
-        spread = np.linalg.norm(wanted - wanted.mean(axis=1, keepdims=True), axis=1)
-        self.relative += (np.linalg.norm(actual - wanted, axis=1) / spread).tolist()
+        differences = (actual - wanted).reshape(len(actual), -1)
+        self.absolute.append(float(np.abs(differences).max()))
+        # Of a view whose classes are nearly tied, as happens between two, its own spread would make much of rounding.
+        spreads = np.maximum(_spreads(wanted), typical)
+        self.relative += (np.linalg.norm(differences, axis=1) / spreads).tolist()
 
     def add_answers(self, actual: Outputs, wanted: Outputs, labels: NDArray[np.int64] | None) -> None:
         """Compare the classes: of every pixel, or of every view also with the right one."""
@@ -58,6 +59,12 @@ class _Differences:
         if labels is not None:
             self.right += (answers == labels).tolist()
             self.torch_right += (torch_answers == labels).tolist()
+
+
+def _spreads(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how far each view's logits are from their mean, all together (2-norm)."""
+    rows = logits.reshape(len(logits), -1)
+    return np.asarray(np.linalg.norm(rows - rows.mean(axis=1, keepdims=True), axis=1))
 
 
 def _arithmetic(runtime: str, precision: PrecisionName) -> PrecisionName:
@@ -73,6 +80,7 @@ def _arithmetic(runtime: str, precision: PrecisionName) -> PrecisionName:
 def _compare(runtime: Runtime, case: Mapping[str, NDArray[Any]], found: _Differences) -> None:
     """Run every batch size on all views of a case."""
     views, labels = case["frames"], case.get("labels")
+    typical = float(np.sqrt(np.mean(_spreads(case["logits"]) ** 2)))
     names: list[OutputName] = [name for name in get_args(OutputName) if name in case]
     for size in case["batch_sizes"].tolist():
         # The last views fill up a batch that would be too small, so that every run has exactly `size`.
@@ -83,7 +91,7 @@ def _compare(runtime: Runtime, case: Mapping[str, NDArray[Any]], found: _Differe
             actual = {name: runtime.run(views[rows], name) for name in names}
             wanted = {name: case[name][rows] for name in names}
             print(".", flush=True)
-            found.add_logits(actual["logits"], wanted["logits"])
+            found.add_logits(actual["logits"], wanted["logits"], typical)
             found.add_answers(actual, wanted, None if labels is None else labels[rows])
         found.medians.append(float(np.median(found.relative[before:])))
 

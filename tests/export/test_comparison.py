@@ -52,6 +52,16 @@ def test_of_few_views_none_may_jump(model: Path) -> None:
         measure_on_clips(model, "fp16", [Case(VIEWS[:99], {"logits": answers(1)[:99]})])
 
 
+def test_rounding_at_a_tie_counts_as_elsewhere(model: Path) -> None:
+    views = np.array([[10, 30, 10, 30], [90, 10, 90, 10], [50, 50, 50, 51]], np.uint8)
+    logits = views.astype(np.float32)
+    logits[2, 3] += 0.1
+    # How far the three are from their means: 20, 80 and 0.95.
+    typical = ((20**2 + 80**2 + 0.75 * 1.1**2) / 3) ** 0.5
+    figures = measure_on_clips(model, "fp16", [Case(views, {"logits": logits})])
+    assert figures.relative_error == pytest.approx(0.1 / typical, rel=1e-4)
+
+
 @pytest.fixture
 def flattener(tmp_path: Path) -> Path:
     """A file whose logits are its pictures, flattened."""
@@ -85,7 +95,7 @@ def test_few_made_up_views_may_jump_in_half_precision_alone(flattener: Path) -> 
 
 
 def test_most_of_them_may_not(flattener: Path) -> None:
-    told = r"differs from torch in the median of made-up views by a relative 5\.00e-01; the limit is 0\.01$"
+    told = r"differs from torch in the median of made-up views by a relative 4\.\d\de-01; the limit is 0\.01$"
     # Those of another case, many and right, do not make up for it.
     with pytest.raises(VerificationError, match=told):
         verify(flattener, "fp16", [pictures(100, wrong=0), pictures(8, wrong=5)], 8)
