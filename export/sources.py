@@ -76,7 +76,8 @@ class Sources:
 
 
 def _digest_of_folder(folder: Path) -> str:
-    files = sorted(file for file in folder.iterdir() if file.is_file())
+    # What begins with a dot is a file manager's, and nothing is read of it.
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     lines = (os.fsencode(f"{file.name}\0{sha256_of(file)}\n") for file in files)
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
