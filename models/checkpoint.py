@@ -122,7 +122,9 @@ def _refusal(words: str) -> str:
 
 
 def _unwrap(content: object, path: Path) -> dict[Any, Tensor]:
-    while isinstance(content, dict):
+    for _ in WRAPPER_KEYS:
+        if not isinstance(content, dict):
+            break
         inner = next((content[key] for key in WRAPPER_KEYS if isinstance(content.get(key), dict)), None)
         if inner is None:
             break
@@ -227,7 +229,8 @@ def _converted(offered: dict[str, Tensor], wanted: dict[str, Tensor], path: str 
     """
     for key, tensor in offered.items():
         given, own = tensor.dtype, wanted[key].dtype
-        if _kind(given) != _kind(own):
+        # Averaged weights have these counters as fractions, and nothing reads them in an evaluation.
+        if _kind(given) != _kind(own) and not key.endswith(".num_batches_tracked"):
             raise CheckpointError(
                 f"{path}: {key} holds {_kind(given)} values ({given}), and the network has {_kind(own)} ones ({own}): "
                 "save the weights as they were trained, before they were quantised or converted"

@@ -146,7 +146,6 @@ def test_other_floating_point_entries_are_converted(network: Network, tmp_path: 
         ("head.weight", torch.int8, "integer", "floating-point ones (torch.float32)"),
         ("head.weight", torch.bool, "boolean", "floating-point ones (torch.float32)"),
         ("head.weight", torch.complex64, "complex", "floating-point ones (torch.float32)"),
-        ("norm.num_batches_tracked", torch.float16, "floating-point", "integer ones (torch.int64)"),
     ],
     ids=str,
 )
@@ -160,6 +159,21 @@ def test_another_kind_of_numbers_is_refused(
     with pytest.raises(CheckpointError, match=re.escape(message)):
         load_checkpoint(network, saved(state, tmp_path))
     assert torch.equal(network.get_parameter("head.weight"), before)
+
+
+def test_averaged_counters_load(network: Network, tmp_path: Path) -> None:
+    file = saved({key: value.float() for key, value in network.state_dict().items()}, tmp_path)
+    other = create_model(NAME)
+    load_checkpoint(other, file)
+    assert_same_weights(network, other)
+
+
+@pytest.mark.timeout(60)
+def test_dictionary_within_itself_is_refused(network: Network, tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["state_dict"] = endless
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        load_checkpoint(network, saved(endless, tmp_path))
 
 
 def test_sparse_entry_is_refused_by_name(network: Network, tmp_path: Path) -> None:
