@@ -366,11 +366,13 @@ def _inflated_with_a_warning(network: MLP3D | MLP3DTwoPath, state_dict: dict[str
             f"it is of a CycleMLP without a head for {classes} classes, which is where training starts: "
             "models.mlp3d.initialize_from_cyclemlp takes it and keeps the network's own head"
         )
-    logger.warning(
-        "the checkpoint is of a CycleMLP: %s answers as that on every fourth frame, and sees no motion before it is "
-        "trained on clips",
-        network.name or "the network",
-    )
+    # Networks without a name are asked only whether the file would fit them.
+    if network.name:
+        logger.warning(
+            "the checkpoint is of a CycleMLP: %s answers as that on every fourth frame, and sees no motion before it "
+            "is trained on clips",
+            network.name,
+        )
     return network.inflate(state_dict)
 
 

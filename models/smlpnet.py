@@ -244,7 +244,7 @@ def resize_projections(state_dict: dict[str, Tensor], network: SMLPNet) -> dict[
     Each row or column layer is read as an operator on a sampled line: its matrix is resized over both axes and scaled
     by old / new size, so that the sums over a line stay what they were, and its bias is resized as a signal. Smooth
     operators keep their meaning; trained ones need not be smooth, so the result is meant to be trained further, and no
-    accuracy is claimed for it as it is.
+    accuracy is claimed for it as it is. A head for other classes is not taken over: the network's own is.
 
     Args:
         state_dict: Weights of the same variant at any input size (`models.checkpoint.read_checkpoint` reads a file).
@@ -260,6 +260,8 @@ def resize_projections(state_dict: dict[str, Tensor], network: SMLPNet) -> dict[
     _check_variant(state_dict, network)
     resized = dict(state_dict)
     for key, tensor in state_dict.items():
+        if _is_of_head(key) and tensor.shape != wanted[key].shape:
+            resized[key] = wanted[key]
         if not _is_of_line(key):
             continue
         old, new = tensor.shape[0], wanted[key].shape[0]
@@ -282,12 +284,15 @@ def _is_of_line(key: str) -> bool:
     return ".proj_h." in key or ".proh_w." in key
 
 
+def _is_of_head(key: str) -> bool:
+    return key.startswith("mlp_head.")
+
+
 def _check_variant(state_dict: dict[str, Tensor], network: SMLPNet) -> None:
     """Refuse weights that differ from the network's in more than row and column layers and the head."""
     wanted = network.state_dict()
     is_alike = wanted.keys() == state_dict.keys() and all(
-        _is_of_line(key) or key.startswith("mlp_head.") or tensor.shape == wanted[key].shape
-        for key, tensor in state_dict.items()
+        _is_of_line(key) or _is_of_head(key) or tensor.shape == wanted[key].shape for key, tensor in state_dict.items()
     )
     if not is_alike:
         given = " or ".join(fitting_models(list_models(family="smlpnet"), state_dict)) or "another network"
