@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from bench.memory import peak_memory
 from bench.turns import least_seconds
-from demo.local_server import LocalServer, local_server
+from demo.local_server import LocalServer, end_on_signals, local_server
 
 Size = tuple[int, int]
 
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("name", help="segmentation model")
     parser.add_argument("--repository", default="model_repository", help="folder with its artefact (%(default)s)")
     arguments = parser.parse_args()
+    end_on_signals()
     where = arguments.repository, arguments.name
     seconds = request_seconds(*where)
     peaks = {size: memory_peak(*where, size) for size in tqdm(SIZES, "memory", unit="size", leave=False, disable=None)}

@@ -27,7 +27,7 @@ from bench.memory import forget_peak, peak_memory, resident_memory
 from bench.raw_pipeline import RawPipeline, RawProcesses
 from bench.turns import seconds_of, spread
 from demo.arguments import one_of
-from demo.local_server import LocalServer, local_server
+from demo.local_server import LocalServer, end_on_signals, local_server
 from service.configuration import read_configuration
 from service.load import Load
 from service.machine import plan_threads
@@ -229,6 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", type=one_of(PARTS), metavar="PART", help=", ".join(PARTS))
     arguments = parser.parse_args()
+    end_on_signals()
     clip = make_clip(H264_DEFAULTS)
     for name in arguments.parts or PARTS:
         print(f"\n{name}", flush=True)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from demo.local_server import DIRECT, local_server
+from demo.local_server import DIRECT, end_on_signals, local_server
 
 MEDIA_FOLDER = Path(__file__).parent / "media"
 # Without a choice the first by name would answer where no model is named.
@@ -71,16 +69,6 @@ def keep(address: str, pictures: Iterable[str]) -> None:
         threading.Event().wait()
     except KeyboardInterrupt:
         print()
-
-
-def end_on_signals() -> None:
-    """Have a closed terminal and a plain `kill` end this process as an exception does, so that its server ends too."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
 
 
 def read_expected(name: str) -> dict[str, Any]:

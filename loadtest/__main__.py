@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from demo.local_server import local_server
+from demo.local_server import end_on_signals, local_server
 from demo.run import DEFAULT_MODEL
 from service.configuration import read_configuration
 from service.machine import cpu_model
@@ -80,8 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--users", type=int, default=8, help="callers at the same time (%(default)s)")
     parser.add_argument("--duration", default="20s", help="length of the run, as Locust takes it (%(default)s)")
     options = parser.parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    end_on_signals()
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir()
     with local_server(log=RESULTS / "server.log", default_model=default_model()) as server:

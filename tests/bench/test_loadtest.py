@@ -25,7 +25,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(command, "RESULTS", folder)
     monkeypatch.setenv("CLIPSERVE_CLIPS", str(clips))
     monkeypatch.chdir(ROOT)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield folder
     for number, handler in handlers.items():
         signal.signal(number, handler)
