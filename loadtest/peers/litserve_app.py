@@ -11,7 +11,7 @@ import litserve
 
 from loadtest.peers.decoders import chosen_decoder
 from loadtest.peers.full_decode import Clip
-from loadtest.peers.onnx_model import OnnxModel, available_cores
+from loadtest.peers.onnx_model import OnnxModel, told_cores
 
 WORKERS = 2
 MAX_BATCH_SIZE, BATCH_TIMEOUT = 8, 0.002
@@ -23,8 +23,8 @@ class ClassifyApi(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002  # the name is the library's
         """Load what a worker needs, in its process."""
         self._decode = chosen_decoder()
-        self._model = OnnxModel(available_cores())
-        self._pool = ThreadPoolExecutor(available_cores())
+        self._model = OnnxModel(told_cores())
+        self._pool = ThreadPoolExecutor(told_cores())
 
     # Without an annotation, by which LitServe would let FastAPI read something else than the form.
     def decode_request(self, request) -> bytes:  # type: ignore[no-untyped-def]

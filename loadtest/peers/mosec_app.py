@@ -11,7 +11,7 @@ import mosec
 
 from loadtest.peers.decoders import chosen_decoder
 from loadtest.peers.full_decode import Clip
-from loadtest.peers.onnx_model import OnnxModel, available_cores
+from loadtest.peers.onnx_model import OnnxModel, told_cores
 
 MAX_BATCH_SIZE, MAX_WAIT_MILLISECONDS = 8, 2
 
@@ -40,7 +40,7 @@ class Infer(mosec.Worker):
 
     def __init__(self) -> None:
         super().__init__()
-        self._model = OnnxModel(available_cores())
+        self._model = OnnxModel(told_cores())
 
     def forward(self, data: list[Clip]) -> list[dict[str, Any]]:
         """Return an answer for each clip."""
@@ -50,7 +50,7 @@ class Infer(mosec.Worker):
 def main() -> None:
     """Serve until a signal comes."""
     server = mosec.Server()
-    server.append_worker(Decode, num=available_cores())
+    server.append_worker(Decode, num=told_cores())
     server.append_worker(Infer, num=1, max_batch_size=MAX_BATCH_SIZE, max_wait_time=MAX_WAIT_MILLISECONDS)
     server.run()
 

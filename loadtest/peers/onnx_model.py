@@ -19,7 +19,7 @@ TOP = 5
 CORES = "PEERS_CORES"
 
 
-def available_cores() -> int:
+def told_cores() -> int:
     """Return how many cores this server is to use: as many as it was told, or all that it may run on."""
     return int(os.environ.get(CORES) or len(os.sched_getaffinity(0)))
 

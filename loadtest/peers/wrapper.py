@@ -12,14 +12,14 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, UploadFile
 
 from loadtest.peers.decoders import chosen_decoder
-from loadtest.peers.onnx_model import OnnxModel, available_cores
+from loadtest.peers.onnx_model import OnnxModel, told_cores
 
 
 def create_app() -> FastAPI:
     """Return the application."""
     app = FastAPI()
     decode = chosen_decoder()
-    model = OnnxModel(available_cores())
+    model = OnnxModel(told_cores())
 
     # Not async: FastAPI runs it in a thread, and PyAV, OpenCV and ONNX Runtime let other threads go on while they work.
     @app.post("/classify")

@@ -50,7 +50,7 @@ def test_wrapper_answers_as_the_server_does(server: RunningServer, wrapper: cont
 
 def test_limit_on_cpu_time_holds_for_every_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cpu_quota", lambda: 1.0)
-    told = "from loadtest.peers.onnx_model import available_cores; print(available_cores())"
+    told = "from loadtest.peers.onnx_model import told_cores; print(told_cores())"
     with WRAPPERS[0].running(SAMPLE.read_bytes()) as running:
         variables = Path(f"/proc/{running.group.process.pid}/environ").read_bytes().decode().split("\0")
     environment = dict(variable.split("=", 1) for variable in variables if variable)
