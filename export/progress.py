@@ -78,8 +78,9 @@ def run_module(
     Raises:
         ExportError: It failed; with the end of what it wrote to standard error.
     """
-    # ONNX Runtime's Linux wheels report to their maker unless they are told not to.
-    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    # ONNX Runtime's Linux wheels report to their maker unless they are told not to. Temporary files of an export lie
+    # where its own do.
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "TMPDIR": tempfile.gettempdir()}
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(  # noqa: S603
             # Without -P Python would look for all modules in the present folder first.

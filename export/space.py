@@ -14,6 +14,8 @@ from export.errors import ExportError
 _FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 # Bytes for each that is there already: quantising copies the float32 file three times and more.
 _ROOM = 5
+# What the system says of a write without naming the file.
+_OF_WRITING = (errno.EFBIG, errno.EIO, errno.EROFS)
 _CURE = "make room there, or name a repository on another disk (--out)"
 
 
@@ -38,7 +40,7 @@ def telling_of_full_disk(place: Path, root: Path) -> Iterator[None]:
         free = shutil.disk_usage(place).free
         if any(words in str(error) for words in _FULL):
             raise ExportError(f"no space left for the temporary files in {place}: {_CURE}") from error
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _OF_WRITING:
             raise ExportError(f"{error} (temporary files lie in {place})") from error
         if _is_unforeseen(error) and free < _ROOM * _bytes_in(root):
             raise ExportError(
