@@ -139,8 +139,8 @@ def _read_artefact(folder: Path) -> Artefact:
         raise ManifestError(f"{path} is not a valid manifest: {_problems(error)}") from error
     if (folder.parent.name, folder.name) != (manifest.name, manifest.version):
         raise ManifestError(
-            f"{path} is of {manifest.full_name}: the folder must be named so; for another number export it "
-            "with `clipserve export --version N`"
+            f"{path} is of {manifest.full_name}: the folder must be named so; for another name or number "
+            "export it with `clipserve export --name MODEL --version N`"
         )
     for file, expected in manifest.files.items():
         if not (folder / file).exists():

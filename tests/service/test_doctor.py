@@ -130,7 +130,9 @@ def test_version_that_was_renamed_is_refused_with_the_way_out(tmp_path: Path) ->
     shutil.copytree(ROOT / "model_repository/uniformer_tiny_shapes/1", folder)
     run = doctor("--repository", str(tmp_path))
     assert run.returncode == 1
-    assert finding(run, "uniformer_tiny_shapes/2").endswith("export it with `clipserve export --version N`")
+    assert finding(run, "uniformer_tiny_shapes/2").endswith(
+        "export it with `clipserve export --name MODEL --version N`"
+    )
 
 
 def test_model_that_is_untrained_is_not_passed_over_at_the_end(tmp_path: Path) -> None:
