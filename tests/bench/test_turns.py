@@ -59,7 +59,7 @@ def test_threads_of_torch_are_at_rest_when_the_next_contestant_runs() -> None:
     )
     assert run.returncode == 0, run.stderr
     # Awake they use a tenth to a quarter of the 30 ms.
-    assert float(run.stdout.splitlines()[-1]) < 0.0005
+    assert float(run.stdout.splitlines()[-1]) < 0.0015
 
 
 def test_spread_is_the_median_between_the_ends() -> None:

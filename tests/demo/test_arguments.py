@@ -20,7 +20,7 @@ REPLACED = {
 
 def run(module: str, argument: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", module, argument], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60
+        [sys.executable, "-m", module, argument], capture_output=True, text=True, cwd=ROOT, check=False, timeout=180
     )
 
 
