@@ -45,7 +45,8 @@ def _with_even_sides(frame: VideoFrame) -> VideoFrame:
     FFmpeg would spread the 34 samples of a row over its 67 pixels, where the last of them reaches beyond the picture.
     """
     width, height = frame.width + frame.width % 2, frame.height + frame.height % 2
-    subsampled = any((plane.width, plane.height) != (frame.width, frame.height) for plane in frame.planes)
+    # Not of the planes, among which a palette is one.
+    subsampled = any((part.width, part.height) != (frame.width, frame.height) for part in frame.format.components)
     if not subsampled or (width, height) == (frame.width, frame.height):
         return frame
     filled = VideoFrame(width, height, frame.format.name)

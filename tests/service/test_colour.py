@@ -89,3 +89,14 @@ def test_chroma_of_a_picture_is_interpolated_as_pil_does(
     for view, pixels in ((views[0], expected[:side, :side]), (views[2], expected[-side:, -side:])):
         # Both round in integers. Where chroma is repeated, or spread over a side, edges are off by more than 50.
         assert abs(view[0] - pixels).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 64), (48, 65), (47, 65)])
+def test_palette_is_read_as_pil_does(kind: str, height: int, width: int) -> None:
+    file = io.BytesIO()
+    coloured_edges(height, width).convert("P", palette=Image.Palette.ADAPTIVE).save(file, kind)
+    expected = np.asarray(Image.open(file).convert("RGB"))
+    _, views = decode(file.getvalue(), decode_request(resize=height, crop=(height, height), crops=3))
+    assert np.array_equal(views[0][0], expected[:, :height])
+    assert np.array_equal(views[2][0], expected[:, -height:])
