@@ -30,8 +30,8 @@ LOOP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 # Why a batch was not fuller: it was full; its delay was over; the rest of the queue did not fit; nobody was on the way.
 ClosedBy = Literal["full", "delay", "shape", "idle"]
 # What ended a decode worker: the time of an upload by the clock, or of the processor; a crash; a system call that is
-# forbidden; an answer that makes no sense; a caller that left it at work; somebody else.
-LostBy = Literal["timeout", "processor_time", "crash", "sandbox", "nonsense", "abandoned", "stopped"]
+# forbidden; an answer that makes no sense; a caller that left it at work; an end of its own; somebody else.
+LostBy = Literal["timeout", "processor_time", "crash", "sandbox", "nonsense", "abandoned", "exit", "stopped"]
 
 
 class ModelMetrics:

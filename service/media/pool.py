@@ -236,7 +236,8 @@ class DecodePool:
             given_up = "abandoned"
             raise
         except InternalError:
-            # The worker is lost, or talks nonsense.
+            # The worker is lost, or talks nonsense and is not to run a moment longer.
+            given_up = "nonsense" if worker.alive else None
             raise
         except ServiceError:
             # A verdict about the media; only a dead worker cannot go on.

@@ -202,6 +202,8 @@ class WorkerProcess:
             status = self.process.wait(1.0)
         except subprocess.TimeoutExpired:
             return "nonsense"
+        if status >= 0:
+            return "exit"
         return "crash" if -status in _CRASH_SIGNALS else _LOST_BY.get(-status, "stopped")
 
     def _cause_of_death(self, cpu_seconds: int) -> ServiceError:
@@ -220,7 +222,7 @@ class WorkerProcess:
             logger.error("decode worker %d crashed with %s", self.process.pid, name)
             return UndecodableMediaError("decoding the upload crashed the decoder: the file is damaged or hostile")
         logger.error("decode worker %d ended with status %d while it held a request", self.process.pid, status)
-        if status >= 0:
+        if reason == "exit":
             return InternalError(f"a decode worker ended by itself with status {status}")
         return WorkerLostError(
             "the process that was decoding this upload was stopped from outside; send the request again"

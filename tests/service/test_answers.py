@@ -258,3 +258,4 @@ def test_server_draws_no_mask_larger_than_a_picture_may_be(tmp_path: Path, monke
         refused = segment(huge)
         assert (refused.status_code, refused.json()["code"]) == (500, "internal_error")
         assert segment(answer).status_code == 200
+        assert 'workers_lost_total{reason="nonsense"} 1.0' in httpx.get(f"{url}/metrics").text

@@ -330,7 +330,8 @@ def test_caller_that_leaves_stops_its_work(content: bytes, survives: bool, monke
         monkeypatch.setattr("service.media.pool.ABANDONED_SECONDS", 60)
 
     async def scenario() -> None:
-        async with pool() as running:
+        lost: list[LostBy] = []
+        async with pool(lost=lost) as running:
             before = decode_workers()
             task = asyncio.create_task(decode_in(running, content, WHOLE))
             await asyncio.sleep(0.01)
@@ -339,6 +340,7 @@ def test_caller_that_leaves_stops_its_work(content: bytes, survives: bool, monke
             assert (await decode_in(running, CLIP)).result.media.frames == 40
             # A short decode is left to finish; a long one is stopped, and a fresh worker goes on.
             assert (decode_workers() == before) is survives
+        assert lost == ([] if survives else ["abandoned"])
 
     asyncio.run(scenario())
 
