@@ -19,7 +19,7 @@ def on_early_stop(leave: Callable[[], object]) -> None:
 def stop_signals_held() -> Iterator[None]:
     """Start processes in the block: signals to stop wait in them, from their first instruction on, and in this thread.
 
-    A block that waits shares that with whatever runs meanwhile.
+    A block that waits shares that with whatever runs meanwhile. None within another: its end lets the signals through.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:

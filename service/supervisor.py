@@ -78,7 +78,7 @@ class Supervisor:
                 problem = f"ended with status {await self._run_one()}; its last line may say why"
             except (OSError, RuntimeError) as error:
                 # Out of processes, threads, descriptors or memory for now: those that run must not end by that.
-                problem = f"could not be created: {error}"
+                problem = f"could not be started: {error}"
             if self._stopping:
                 return
             if not self._started:

@@ -1,4 +1,4 @@
-"""The paths by which orchestrators and load balancers ask, every few seconds, how the server is."""
+"""The paths that machines ask every few seconds: how the server is, and its metrics."""
 
 from __future__ import annotations
 

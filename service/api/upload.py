@@ -23,7 +23,7 @@ from service.errors import BadParameterError
 _PARSED_AT_ONCE, _TURN_SECONDS = 16_384, 0.002
 # What most likely went wrong where a body of that Content-Type is no medium.
 _ADVICE = {
-    # `--data-binary` says the same.
+    # curl says so with `--data-binary` too, which leaves the file as it is.
     "application/x-www-form-urlencoded": "; if `curl -d` sent it, which leaves out a file's line ends and zeros, and "
     "sends its name if the @ is missing: use `--data-binary @FILE` or `-F file=@FILE`",
     "application/json": "; the body came as JSON: send the file's bytes as they are (`--data-binary @FILE` or "

@@ -74,7 +74,7 @@ def test_parent_that_cannot_create_a_process_for_now_goes_on_with_the_others(tmp
         limits = resource.prlimit(parent, resource.RLIMIT_NOFILE)
         resource.prlimit(parent, resource.RLIMIT_NOFILE, (3, limits[1]))
         os.kill(victim := min(before), signal.SIGKILL)
-        server.wait_for(lambda: server.log.read_text().count("could not be created: [Errno 24]") > 1)
+        server.wait_for(lambda: server.log.read_text().count("could not be started: [Errno 24]") > 1)
         assert {pid for pid in children(parent) if is_running(pid)} == before - {victim}
         assert classify(server).status_code == 200
         resource.prlimit(parent, resource.RLIMIT_NOFILE, limits)
