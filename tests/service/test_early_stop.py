@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ def processes(pid: int) -> list[int]:
 def end_of(server: RunningServer, number: signal.Signals) -> tuple[int, str]:
     """Signal all processes of a server and return its exit status and its log."""
     for pid in processes(server.process.pid):
-        os.kill(pid, number)
+        # One that was signalled before may have ended those below it.
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
     return server.process.wait(30), server.log.read_text()
 
 
