@@ -17,13 +17,14 @@ from service.configuration import Configuration, shown, unread_variables
 from service.errors import InternalError, ManifestError, RuntimeLoadError
 from service.listening import ListenError, bind
 from service.machine import available_cores, cpu_flags, cpu_model, cpu_quota, plan_threads
-from service.manifest import read_artefact
+from service.manifest import Manifest, read_artefact
 from service.media.formats import ALL_FORMATS, ALLOWED_CODECS
 from service.media.pool import DecodePool
 from service.options import add_setting_options, chosen_configuration
 from service.repository.artefacts import Found, find_artefacts
 from service.repository.choice import check_names, pinned_versions, shown_choice, wanted_versions
 from service.repository.loading import try_runtimes, warnings_about
+from service.repository.versions import check_task
 from service.runtimes.gpu import driver_version, find_gpu
 from service.runtimes.kinds import CPU_KINDS, GPU, KINDS, RuntimeKind, clash_of_packages
 from service.settings import Settings
@@ -255,30 +256,33 @@ def _examine_models(report: Report, settings: Settings) -> None:
         own = settings.of_model(name)
         report.say(name, f"versions {', '.join(map(str, versions))}; served: {shown_choice(own.versions)}")
         pinned = pinned_versions(settings, name)
-        served = False
+        served: Manifest | None = None
         # In the order of a server, which tries no older one of "latest" either once it has one.
         for number in sorted(wanted_versions(own.versions, pinned, versions), reverse=True):
             if served and own.versions == "latest" and number not in pinned:
                 continue
-            served = _examine_version(report, own, threads, f"{name}/{number}", versions[number]) or served
+            manifest = _examine_version(report, own, threads, f"{name}/{number}", versions[number])
+            if manifest is not None and served is not None:
+                _examine_task(report, manifest, served)
+            served = served or manifest
 
 
-def _examine_version(report: Report, settings: Settings, threads: int, name: str, found: Found) -> bool:
-    """Report whether a version can be served with the settings of its model, and return it."""
+def _examine_version(report: Report, settings: Settings, threads: int, name: str, found: Found) -> Manifest | None:
+    """Report whether a version can be served with the settings of its model; return its manifest if it can."""
     try:
         artefact = read_artefact(found.folder)
         refusals = try_runtimes(artefact, settings, threads)
     except (ManifestError, RuntimeLoadError) as error:
         report.complain(name, str(error))
-        return False
+        return None
     except Exception as error:
         # The rest is told all the same.
         report.complain(name, f"{type(error).__name__}: {error}")
-        return False
+        return None
     able = [kind for kind, refusal in refusals.items() if refusal is None]
     if not able:
         report.complain(name, "; ".join(map(str, refusals.values())))
-        return False
+        return None
     manifest = artefact.manifest
     runs = f"{settings.precision} runs on {', '.join(able)}"
     report.say(name, f"{manifest.task}, {', '.join(manifest.precisions)}; {runs}")
@@ -287,7 +291,15 @@ def _examine_version(report: Report, settings: Settings, threads: int, name: str
             report.doubt(name, f"{kind} is passed over: {refusal}")
     for warning in warnings_about(settings, manifest):
         report.doubt(name, warning)
-    return True
+    return manifest
+
+
+def _examine_task(report: Report, manifest: Manifest, served: Manifest) -> None:
+    """Report a version that does something else than the one that is served already."""
+    try:
+        check_task(manifest, served)
+    except ManifestError as error:
+        report.complain(manifest.full_name, str(error))
 
 
 def _examine_settings(report: Report, configuration: Configuration) -> None:

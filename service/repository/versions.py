@@ -252,17 +252,15 @@ class Model:
         """Close what was loaded as a version if the others that are served do something else.
 
         Raises:
-            ManifestError: They do: a path without a version asks all of them.
+            ManifestError: They do.
         """
-        others = (served for served in self.alive if served is not version.model)
-        other = next((served for served in others if type(served.manifest) is not type(model.manifest)), None)
-        if other is None:
-            return
-        await model.close()
-        raise ManifestError(
-            f"{model.manifest.full_name} is for {model.manifest.task}, and {other.manifest.full_name}, which is "
-            f"served, for {other.manifest.task}: export it under a name of its own"
-        )
+        others = [served.manifest for served in self.alive if served is not version.model]
+        try:
+            for other in others:
+                check_task(model.manifest, other)
+        except ManifestError:
+            await model.close()
+            raise
 
     def _explain(self, number: int, error: Exception) -> str:
         # What an operator can mend is named; anything else is a fault of ours and needs its traceback.
@@ -305,6 +303,23 @@ class Model:
             task.cancel()
         closing = [version.model.close() for version in self.versions.values() if version.model]
         await asyncio.gather(*closing, *self._drains, return_exceptions=True)
+
+
+def check_task(manifest: Manifest, served: Manifest) -> None:
+    """Check that a version does what another one does that is served: a path without a version asks all of them.
+
+    Args:
+        manifest: Of the version that is to be served.
+        served: Of the other one.
+
+    Raises:
+        ManifestError: It does something else.
+    """
+    if type(manifest) is not type(served):
+        raise ManifestError(
+            f"{manifest.full_name} is for {manifest.task}, and {served.full_name}, which is served, for "
+            f"{served.task}: export it under a name of its own"
+        )
 
 
 def _without_paths(text: str, folder: Path) -> str:

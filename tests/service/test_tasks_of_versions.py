@@ -31,16 +31,10 @@ def test_version_of_another_task_is_refused(tmp_path: Path) -> None:
         refused = httpx.post(f"{server.url}/v1/classify", content=PICTURE, timeout=60)
         assert (refused.status_code, refused.json()["code"]) == (404, "unknown_model")
     # Nor does a server start without a version that it is to have.
-    ended = clipserve(
-        "serve",
-        "--repository",
-        str(repository),
-        "--port",
-        "0",
-        "--models",
-        '{"m": {"default_version": 1}}',
-        "--versions",
-        "all",
-    )
+    options = ["--repository", str(repository), "--versions", "all", "--models", '{"m": {"default_version": 1}}']
+    ended = clipserve("serve", "--port", "0", *options)
     assert ended.returncode == 1
     assert reason in ended.stderr
+    examined = clipserve("doctor", *options)
+    assert examined.returncode == 1
+    assert f"to mend:\n  m/1: {reason}" in examined.stdout
