@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,10 +230,19 @@ def _turn(folder: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(held.enter_context((folder / "lock").open("ab")), fcntl.LOCK_EX)
+            _lock(held.enter_context((folder / "lock").open("ab")))
         except OSError as error:
             logger.info("other processes may measure at the same time: %s cannot be locked (%s)", folder, error)
         yield
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock a file, and tell the log if that has to wait: it may for as long as a runtime hangs in another process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        logger.info("waiting for another process that measures runtimes (%s is locked)", file.name)
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _read(record: Path, names: list[str]) -> Figures | None:
