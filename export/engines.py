@@ -7,6 +7,7 @@ What is built here is thrown away.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def check_engine(builder: EngineBuilder, name: str, model_file: Path, precision:
         "is_for_here": False,
     }
     try:
-        command = ["service.runtimes.tensorrt.build", builder]
+        command = ["service.runtimes.tensorrt.build", builder, str(os.getpid())]
         return run_module(command, content=json.dumps(request), relief="try a smaller --max-batch-size").strip()
     except ExportError as error:
         raise ExportError(f"{builder} makes no engine of {model_file.name}: {error}") from error

@@ -7,12 +7,10 @@ file, may open none (service/media/sandbox.py) and ends when the socket closes.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gc
 import mmap
 import os
-import signal
 import socket
 import sys
 import traceback
@@ -42,8 +40,8 @@ from service.media.types import (
     DecodeRequest,
     WorkerReady,
 )
+from service.parent import end_with_parent
 
-PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 # How far decoding stands back where it shares cores with the server, whose event loop every connection waits for.
 NICENESS = 5
 MAX_TRACE_CHARACTERS = 4000
@@ -71,8 +69,8 @@ def main() -> None:
 
 def _prepare() -> None:
     """Do what cannot be done in the sandbox."""
-    # A server that dies without a word takes its workers with it.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A server that dies without a word takes its workers with it; one that is gone already has closed the socket.
+    end_with_parent(os.getppid())
     cv2.setNumThreads(1)
     os.nice(NICENESS)
 

@@ -232,6 +232,30 @@ def test_build_ends_with_the_server_that_asked_for_it_and_is_in_nobodys_way(stor
     assert len(find_engine("tensorrt_rtx", VERSION, REQUEST, SOME_GPU, store, bytes)) > 1000
 
 
+# Python runs a module of this name in every process at its begin.
+LATE_BUILDER = """
+import atexit, pathlib, sys, time
+folder = pathlib.Path({!r})
+if "service.runtimes.tensorrt.build" in sys.orig_argv:
+    atexit.register(lambda: (folder / "imported").write_text(" ".join(sys.modules)))
+    while not (folder / "go_on").exists():
+        time.sleep(0.05)
+"""
+
+
+def test_build_does_not_begin_for_a_server_that_has_ended_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LATE_BUILDER.format(str(tmp_path)))
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    with subprocess.Popen([sys.executable, "-c", ASKING, tmp_path / "engines"], env=environment) as asking:
+        builder = wait_for(lambda: next(iter(children(asking.pid)), None))
+        asking.kill()
+    (tmp_path / "go_on").touch()
+    wait_for(lambda: not is_running(builder))
+    imported = (tmp_path / "imported").read_text().split()
+    assert "service.parent" in imported
+    assert "tensorrt_rtx" not in imported
+
+
 def opened_by(pid: int) -> set[str]:
     """Return the files that a process has open."""
     files = set()

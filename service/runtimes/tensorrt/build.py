@@ -1,9 +1,10 @@
-"""Build an engine in a process of its own: `python -m service.runtimes.tensorrt.build BINDINGS [OUT] < request.json`.
+"""Build an engine in a process of its own.
 
-TensorRT can crash where a GPU or driver does not suit it, and keeps much memory after a build. BINDINGS is `tensorrt`
-or `tensorrt_rtx`, the request a BuildRequest, OUT the number of a descriptor that the engine is written to. Without it
-nothing is kept: the exporter only wants to know whether the file can be built. Prints the version of TensorRT; what
-goes wrong goes to standard error.
+It is started as `python -m service.runtimes.tensorrt.build BINDINGS PARENT [OUT] < request.json`, for TensorRT can
+crash where a GPU or driver does not suit it, and keeps much memory after a build. BINDINGS is `tensorrt` or
+`tensorrt_rtx`, PARENT the number of the process that starts this one, the request a BuildRequest, OUT the number of a
+descriptor that the engine is written to. Without it nothing is kept: the exporter only wants to know whether the file
+can be built. Prints the version of TensorRT; what goes wrong goes to standard error.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ REQUEST = TypeAdapter(BuildRequest)
 def main() -> int:
     """Build what standard input asks for; 1 if it cannot be built."""
     # A server that is gone has no use for the engine, and the next one does not wait for it.
-    end_with_parent()
-    bindings, *output = sys.argv[1:]
+    bindings, parent, *output = sys.argv[1:]
+    end_with_parent(int(parent))
     request = REQUEST.validate_json(sys.stdin.buffer.read())
     try:
         if bindings == "tensorrt":

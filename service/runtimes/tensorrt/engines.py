@@ -103,9 +103,9 @@ def build_elsewhere(bindings: BindingsName, request: BuildRequest, held: tuple[i
     """
     with open(os.memfd_create("engine", os.MFD_CLOEXEC), "rb") as output:
         # Without -P Python would look for all modules in the present folder first.
-        command = [sys.executable, "-P", "-m", "service.runtimes.tensorrt.build", bindings, str(output.fileno())]
+        command = [sys.executable, "-P", "-m", "service.runtimes.tensorrt.build"]
         run = subprocess.run(  # noqa: S603
-            command,
+            [*command, bindings, str(os.getpid()), str(output.fileno())],
             input=REQUEST.dump_json(request),
             capture_output=True,
             check=False,
