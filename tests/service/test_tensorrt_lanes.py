@@ -5,7 +5,9 @@ does: to the logger, with a bare False for the caller.
 """
 
 import ctypes
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ from service.manifest.shapes import roomiest_view, shapes_of_views
 from service.runtimes.gpu import Gpu, GpuError
 from service.runtimes.options import GpuOptions
 from service.runtimes.tensorrt import engine, engines
+from service.runtimes.tensorrt.api import Log
 from service.runtimes.tensorrt.engine import TensorRtRuntime
 
 CLASSES = 150
@@ -209,3 +212,23 @@ def test_context_that_is_not_made_is_told_with_the_reason(trt: TensorRt, tmp_pat
     trt.has_room = False
     with pytest.raises(GpuError, match=r"did not make a context \(batches of 1\): out of memory"):
         segmenter(tmp_path)
+
+
+def test_lanes_that_fail_at_the_same_time_each_get_an_answer(trt: Any) -> None:
+    """What one of them asks for, another one may just have taken."""
+    log = Log(trt)
+
+    def fail(_: int) -> None:
+        for _ in range(5000):
+            for _ in range(20):
+                log.logger.log(trt.ILogger.Severity.ERROR, "out of memory")
+            assert set(log.take().split("; ")) <= {"out of memory", "no reason given"}
+
+    interval = sys.getswitchinterval()
+    # Between any two steps of one thread another may go on.
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(fail, range(4)))
+    finally:
+        sys.setswitchinterval(interval)

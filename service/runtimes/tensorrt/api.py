@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -219,7 +220,11 @@ class Log:
 
     def take(self) -> str:
         """Return its error messages since the last call."""
-        errors = [self._errors.popleft() for _ in range(len(self._errors))]
+        errors = []
+        # Not as many as there are now: another lane may take some of them meanwhile.
+        with suppress(IndexError):
+            while True:
+                errors.append(self._errors.popleft())
         return "; ".join(errors)[:2000] or "no reason given"
 
 
