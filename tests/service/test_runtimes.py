@@ -105,7 +105,7 @@ def test_no_run_is_held_to_a_cpu(name: str) -> None:
     with ThreadPoolExecutor(2) as threads:
         runtimes = [CPU_KINDS[name].open(MODEL, "fp32", 1) for _ in range(2)]
         runs = [threads.submit(runtime.run, frames, "logits") for runtime in runtimes for _ in range(3)]
-        while not all(run.done() for run in runs):
+        while not all(run.done() for run in runs) or not held:
             for thread in threads._threads:
                 assert thread.native_id is not None
                 held.add(frozenset(os.sched_getaffinity(thread.native_id)))
