@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -11,12 +10,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import RuntimeLoadError
+from service.file_locks import take_turn
 from service.files import replacing
 from service.machine import available_cores, cpu_flags, cpu_model
 from service.manifest import Artefact, PrecisionName
@@ -230,19 +229,11 @@ def _turn(folder: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _lock(held.enter_context((folder / "lock").open("ab")))
+            file = held.enter_context((folder / "lock").open("ab"))
+            take_turn(file.fileno(), f"another process that measures runtimes ({file.name} is locked)")
         except OSError as error:
             logger.info("other processes may measure at the same time: %s cannot be locked (%s)", folder, error)
         yield
-
-
-def _lock(file: BinaryIO) -> None:
-    """Lock a file, and tell the log if that has to wait: it may for as long as a runtime hangs in another process."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.info("waiting for another process that measures runtimes (%s is locked)", file.name)
-        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _read(record: Path, names: list[str]) -> Figures | None:

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,25 @@ def test_engine_is_kept_as_it_was_built(store: EngineStore, plan: bytes, tmp_pat
     assert store.load(name, facts()) is None
     store.save(name, facts(), plan)
     assert EngineStore(tmp_path / "cache/engines").load(name, facts()) == plan
+
+
+def test_wait_for_another_process_at_an_engine_is_told(
+    store: EngineStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def take_turn() -> None:
+        with store.turn("engine"):
+            pass
+
+    caplog.set_level("INFO")
+    lock = tmp_path / "cache/engines/engine.lock"
+    told = [f"waiting for another process that loads or builds this engine ({lock} is locked)"]
+    with ThreadPoolExecutor(1) as pool:
+        # Each opened file has a lock of its own, in one process as in two.
+        with store.turn("engine"):
+            waiting = pool.submit(take_turn)
+            wait_for(lambda: caplog.messages == told)
+            assert not waiting.done()
+        waiting.result(10)
 
 
 def test_folder_is_the_users_alone(store: EngineStore, plan: bytes, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ file begins with a digest under a key that never leaves the folder.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -21,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.errors import RuntimeLoadError
+from service.file_locks import take_turn
 from service.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -99,9 +99,10 @@ class EngineStore:
 
         The turn lasts as long as the block, and as any process lives that was given the descriptor.
         """
-        lock = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        path = self._folder / f"{name}.lock"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take_turn(lock, f"another process that loads or builds this engine ({path} is locked)")
             yield lock
         finally:
             os.close(lock)
