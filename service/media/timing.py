@@ -16,9 +16,10 @@ from service.errors import BadParameterError, MediaLimitError, UndecodableMediaE
 from service.media.formats import APNG, FLV, GIF, MATROSKA, MOV, MP4, WEBM, ContainerFormat
 from service.media.types import DecodeLimits
 
-# A container's rate may be so many times that of its time stamps, or a part as small of it: some say what was meant,
-# before frames were dropped.
-MOST_MISSTATED = Fraction(3, 2)
+# A container's rate may be so many times that of its time stamps: some say what was meant, before frames were dropped.
+MOST_OVERSTATED = Fraction(3, 2)
+# Theirs may be so many times the container's: fields in packets of their own come twice as fast as frames.
+MOST_UNDERSTATED = Fraction(5, 2)
 # A rate as near as that to the time stamps is the one that they were rounded from.
 ROUNDING = Fraction(1, 100)
 # Containers whose rate stands beside the time stamps, and is not made of them.
@@ -170,8 +171,8 @@ def _frame_rate(
         return stated
     if stated:
         intervals = length / len(ticks), median_low(b - a for a, b in pairwise(ticks)) * tick
-        too_high = min(intervals) > MOST_MISSTATED / stated
-        too_low = rated and max(intervals) * MOST_MISSTATED < 1 / stated
+        too_high = min(intervals) > MOST_OVERSTATED / stated
+        too_low = rated and max(intervals) * MOST_UNDERSTATED < 1 / stated
         if not (too_high or too_low):
             return stated
     measured = (len(ticks) - 1) / length
