@@ -15,6 +15,7 @@ from threading import Thread
 from typing import TypeVar
 
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from demo.local_server import free_port
@@ -105,6 +106,27 @@ def starting(folder: Path, **settings: object) -> Iterator[RunningServer]:
     finally:
         if process.poll() is None:
             server.terminate()
+
+
+def is_alive(server: RunningServer) -> bool:
+    """Tell whether a server that starts answers yet; it must not have ended."""
+    assert server.process.poll() is None, server.log.read_text()
+    try:
+        return httpx.get(f"{server.url}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def hold_at_begin(folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> Path:
+    """Have Python run `program` at the begin of every process, with the path of a file in place of its `{!r}`.
+
+    The file is not there: what the program holds goes on when the test makes it.
+    """
+    may_go_on = folder / "go_on"
+    # Python imports a module of this name by itself.
+    (folder / "sitecustomize.py").write_text(program.format(str(may_go_on)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    return may_go_on
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Serving a part of the repository, and what is the default while the models are loaded, on a real server."""
 
 import json
-import os
 from pathlib import Path
 
 import httpx
@@ -10,10 +9,10 @@ import pytest
 from tests.classifier import write_classifier
 from tests.command import clipserve, finding
 from tests.keys import bearer, entry, setting
-from tests.server import RunningServer, serving, starting
+from tests.server import RunningServer, hold_at_begin, is_alive, serving, starting
 
 ONE = {"versions": "[]", "models": json.dumps({"b": {"versions": "latest"}})}
-# Python runs a module of this name in every process at its begin. The server holds the load of model `b`.
+# The server holds the load of model `b`.
 HELD_MODEL = """
 import pathlib, sys, time
 if "serve" in sys.orig_argv:
@@ -81,19 +80,9 @@ def test_nothing_to_serve_stops_the_start(tmp_path: Path, settings: dict[str, st
 def test_no_other_model_is_the_default_while_the_one_that_is_named_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_go_on = tmp_path / "go_on"
-    (tmp_path / "sitecustomize.py").write_text(HELD_MODEL.format(str(may_go_on)))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    may_go_on = hold_at_begin(tmp_path, monkeypatch, HELD_MODEL)
     with starting(tmp_path, repository=repository(tmp_path), default_model="b", decode_workers=1) as server:
-        server.wait_for(lambda: answers(server) and models(server))
+        server.wait_for(lambda: is_alive(server) and models(server))
         assert models(server) == {"a": False}
         may_go_on.touch()
         server.wait_for(lambda: models(server) == {"a": False, "b": True})
-
-
-def answers(server: RunningServer) -> bool:
-    assert server.process.poll() is None, server.log.read_text()
-    try:
-        return httpx.get(f"{server.url}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False

@@ -1,28 +1,19 @@
 """What a real server answers before it is ready."""
 
-import os
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server import RunningServer, starting, wait_until_ready
+from tests.server import hold_at_begin, is_alive, starting, wait_until_ready
 
 MODEL = "uniformer_tiny_shapes"
-# Python runs a module of this name in every process at its begin. The server waits for its decode workers.
+# The server waits for its decode workers.
 HELD_WORKERS = """
 import pathlib, sys, time
 while "service.media.worker" in sys.orig_argv and not pathlib.Path({!r}).exists():
     time.sleep(0.05)
 """
-
-
-def is_alive(server: RunningServer) -> bool:
-    assert server.process.poll() is None, server.log.read_text()
-    try:
-        return httpx.get(f"{server.url}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def assert_not_ready(answer: httpx.Response) -> None:
@@ -38,9 +29,7 @@ def assert_not_ready(answer: httpx.Response) -> None:
 def test_server_that_is_starting_answers_probes_and_refuses_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_go_on = tmp_path / "go_on"
-    (tmp_path / "sitecustomize.py").write_text(HELD_WORKERS.format(str(may_go_on)))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    may_go_on = hold_at_begin(tmp_path, monkeypatch, HELD_WORKERS)
     with starting(tmp_path, decode_workers=1) as server:
         server.wait_for(lambda: is_alive(server))
         assert httpx.get(f"{server.url}/v2/health/live").status_code == 200
