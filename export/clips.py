@@ -19,6 +19,7 @@ from export.errors import ExportError
 from export.graph import ServedNetwork
 from export.manifests import view_protocol, whole_picture
 from export.progress import run_module
+from export.sources import files_in
 from export.verification import Case, torch_outputs
 from models import model_entry
 
@@ -65,17 +66,12 @@ def read_clips(folder: Path, name: str, known: Sequence[str]) -> Clips:
     Raises:
         ExportError: A file cannot be decoded, there are fewer than two, or a label is missing or unknown.
     """
-    files = sorted(file for file in folder.iterdir() if _is_medium(file))
+    files = [file for file in files_in(folder) if file.suffix != ".json"]
     if len(files) < 2:
         raise ExportError(f"{folder} holds {len(files)} media files: one half calibrates, the other is measured on")
     # Before the files are decoded, which may take long.
     labels = _labels(folder, files, name, known)
     return Clips(_decoded(folder, files, name), labels)
-
-
-def _is_medium(file: Path) -> bool:
-    # What begins with a dot was left by file managers.
-    return file.is_file() and file.suffix != ".json" and not file.name.startswith(".")
 
 
 def _decoded(folder: Path, files: Sequence[Path], name: str) -> list[NDArray[np.uint8]]:

@@ -75,10 +75,13 @@ class Sources:
             raise ExportError(f"{given} changed while it was read: export again when it is complete")
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a calibration folder that are read, by name; what begins with a dot is a file manager's."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
 def _digest_of_folder(folder: Path) -> str:
-    # What begins with a dot is a file manager's, and nothing is read of it.
-    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    lines = (os.fsencode(f"{file.name}\0{sha256_of(file)}\n") for file in files)
+    lines = (os.fsencode(f"{file.name}\0{sha256_of(file)}\n") for file in files_in(folder))
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
