@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 def end_with_parent(parent: int) -> None:
@@ -16,7 +16,7 @@ def end_with_parent(parent: int) -> None:
     Args:
         parent: Number of the process that started this one. If it is gone already, this one ends with status 1.
     """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Of an end before that call nobody is told, but whoever adopted this process is its parent now.
     if os.getppid() != parent:
         sys.exit(f"process {parent}, which is to have started this one, is gone")
